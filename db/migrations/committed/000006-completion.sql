@@ -1,0 +1,140 @@
+--! Previous: sha1:603c555f33c6d674056b90ca6be16ea6c86d3209
+--! Hash: sha1:5e0874dca650a0bc416b1eb6dfca17dddf7a16e2
+--! Message: completion
+
+-- Stage 6, event and reward: recorded by a trigger on the real change of status, in the same transaction, so that no member
+-- is ever seen completed without them, however the completion came about. Stages 7 and 8, announce and listeners: a NOTIFY
+-- as a wake-up, and one job per active listener and thousand events.
+
+-- No user_id and no foreign key to user_incentives, both on purpose: the record that something was completed outlives the
+-- row, which a member may ask to be erased.
+create table app.incentive_events (
+  id bigint generated always as identity primary key,
+  user_incentive_id bigint not null
+    constraint an_incentive_is_completed_once unique,
+  incentive_id integer not null
+    constraint an_event_is_about_an_incentive references app.incentives on delete restrict,
+  occurred_at timestamptz not null default now()
+);
+-- Serves the foreign key.
+create index incentive_events_by_incentive on app.incentive_events (incentive_id);
+comment on table app.incentive_events is 'IncentiveCompleted, one row a completion. Append-only.';
+
+create trigger _200_forbid_change before update or delete on app.incentive_events
+  for each statement execute function app.tg__forbid('events are append-only; leave them as they are');
+create trigger _200_forbid_truncate before truncate on app.incentive_events
+  for each statement execute function app.tg__forbid('events are append-only; leave them as they are');
+
+alter table app.incentive_events enable row level security;
+
+-- amount and unit are copied: what was won is what was promised then, whatever the catalogue says later.
+create table app.user_rewards (
+  id bigint generated always as identity primary key,
+  user_id text not null,
+  user_incentive_id bigint not null
+    constraint a_reward_is_won_by_a_user_incentive references app.user_incentives on delete restrict,
+  reward_id integer not null
+    constraint a_won_reward_names_a_reward references app.rewards on delete restrict,
+  amount numeric(12, 2) not null,
+  unit text not null,
+  won_at timestamptz not null default now(),
+  constraint a_reward_is_won_once unique (user_incentive_id, reward_id)
+);
+-- A member's reads.
+create index user_rewards_by_user on app.user_rewards (user_id);
+-- Serves the foreign key.
+create index user_rewards_by_reward on app.user_rewards (reward_id);
+comment on table app.user_rewards is 'What a member has won. Money: at most one row per completion and reward.';
+
+create trigger _200_forbid_truncate before truncate on app.user_rewards
+  for each statement execute function app.tg__forbid('delete the rows instead, so that the cache hears of it');
+
+alter table app.user_rewards enable row level security;
+
+create function app.record_completions(completed bigint[]) returns void
+  language sql volatile set search_path = '' as $$
+  with recorded as (
+    insert into app.incentive_events (user_incentive_id, incentive_id)
+    select id, incentive_id
+    from app.user_incentives
+    where id = any (completed)
+    order by id
+    on conflict on constraint an_incentive_is_completed_once do nothing
+    returning user_incentive_id, incentive_id
+  )
+  -- From what was recorded, not from what was completed: completed again after a correction by hand is not paid again.
+  insert into app.user_rewards (user_id, user_incentive_id, reward_id, amount, unit)
+  select ui.user_id, ui.id, reward.id, reward.amount, reward.unit
+  from recorded
+  join app.user_incentives as ui on ui.id = recorded.user_incentive_id
+  join app.incentive_rewards on incentive_rewards.incentive_id = recorded.incentive_id
+  join app.rewards as reward on reward.id = incentive_rewards.reward_id
+  on conflict on constraint a_reward_is_won_once do nothing
+$$;
+comment on function app.record_completions(bigint[]) is 'Writes the event and the rewards of each completed row, once.';
+
+create function app.tg_user_incentives__record_completion() returns trigger
+  language plpgsql volatile security definer set search_path = '' as $$
+declare
+  completed bigint[];
+begin
+  if tg_level = 'ROW' then
+    completed := array[new.id];
+  else
+    completed := array(
+      select changed.id
+      from changed
+      join before on before.id = changed.id
+      where changed.status = 'completed'
+      and before.status <> 'completed'
+    );
+  end if;
+  if completed <> '{}' then
+    perform app.record_completions(completed);
+  end if;
+  return null;
+end
+$$;
+comment on function app.tg_user_incentives__record_completion() is 'A status that became completed is recorded and rewarded.';
+
+-- A row inserted as completed is a rarity, so this one is per row, with a condition that costs other inserts nothing.
+create trigger _600_record_completion_on_insert after insert on app.user_incentives
+  for each row when (new.status = 'completed')
+  execute function app.tg_user_incentives__record_completion();
+create trigger _600_record_completion_on_update after update on app.user_incentives
+  referencing old table as before new table as changed
+  for each statement execute function app.tg_user_incentives__record_completion();
+
+create function app.tg_incentive_events__announce() returns trigger
+  language plpgsql volatile security definer set search_path = '' as $$
+declare
+  first_id bigint;
+  last_id bigint;
+begin
+  select min(id), max(id) into first_id, last_id from recorded;
+  if first_id is null then
+    return null;
+  end if;
+
+  -- A wake-up, never the truth: whoever hears it reads the table. Its size does not grow with the batch.
+  perform pg_notify('incentive_completed', json_build_object('first', first_id, 'last', last_id)::text);
+
+  perform graphile_worker.add_jobs(array(
+    select row(
+      'deliver_incentive_completed',
+      json_agg(json_build_object('listener', listener.name, 'event_id', event.id::text) order by event.id),
+      null, null, null, null, null, null
+    )::graphile_worker.job_spec
+    from app.incentive_listeners as listener
+    cross join (select id, (row_number() over (order by id) - 1) / 1000 as thousand from recorded) as event
+    where listener.is_active
+    group by listener.name, event.thousand
+  ));
+  return null;
+end
+$$;
+comment on function app.tg_incentive_events__announce() is 'NOTIFY incentive_completed, and a delivery job per active listener and thousand events.';
+
+create trigger _900_announce after insert on app.incentive_events
+  referencing new table as recorded
+  for each statement execute function app.tg_incentive_events__announce();

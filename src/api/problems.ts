@@ -1,0 +1,117 @@
+/**
+ * Errors as `application/problem+json` (RFC 9457). Routes throw a `Problem`; everything else that is thrown becomes a 500
+ * whose body says nothing but a reference to the log. No answer repeats a value, a path of the server or SQL.
+ */
+import { randomUUID } from "node:crypto";
+import type { ErrorRequestHandler, RequestHandler, Response } from "express";
+import { errorClass } from "../logger.ts";
+import type { Logger } from "../logger.ts";
+
+/** Where something is wrong (a JSON pointer into the request's body) and what. */
+export interface FieldProblem {
+  pointer: string;
+  message: string;
+}
+
+export class Problem extends Error {
+  readonly status: number;
+  readonly title: string;
+  readonly errors: FieldProblem[];
+
+  constructor(status: number, title: string, detail: string, errors: FieldProblem[] = []) {
+    super(detail);
+    this.name = "Problem";
+    this.status = status;
+    this.title = title;
+    this.errors = errors;
+  }
+}
+
+export const unauthenticated = (detail: string): Problem =>
+  new Problem(401, "Unauthenticated", detail);
+
+export function unprocessable(errors: FieldProblem[]): Problem {
+  return new Problem(422, "Unprocessable", "The body does not fit; see errors.", errors);
+}
+
+/** Our own error codes (db/CONVENTIONS.md) and PostgreSQL's, as what they mean to a client. */
+export function problemOfDatabaseError(error: unknown): Problem | undefined {
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: string };
+  if (typeof code !== "string") return undefined;
+  if (code === "IN002") return unprocessable([{ pointer: "/incentive", message: message ?? "" }]);
+  if (code === "IN003" || code === "IN004") {
+    return unprocessable([{ pointer: "/data", message: message ?? "" }]);
+  }
+  if (code === "IN005") return unauthenticated("The request carries no member.");
+  const away = /^(08|57P|53)/.test(code) || /^E(CONN|PIPE|HOST|NOTFOUND|AI_)/.test(code);
+  return away ? databaseAway() : undefined;
+}
+
+export const databaseAway = (): Problem =>
+  new Problem(503, "Unavailable", "The database cannot be reached. Try again in a moment.");
+
+export const noSuchPath: RequestHandler = () => {
+  throw new Problem(404, "Not found", "There is nothing at this path.");
+};
+
+export function problemHandler(logger: Logger): ErrorRequestHandler {
+  return (error, _request, response, next) => {
+    if (response.headersSent) next(error);
+    else sendProblem(response, toProblem(error, logger));
+  };
+}
+
+function toProblem(error: unknown, logger: Logger): Problem {
+  if (error instanceof Problem) return error;
+  const known = problemOfBodyParser(error) ?? problemOfDatabaseError(error) ?? problemOfPool(error);
+  if (known) return known;
+  const reference = randomUUID();
+  const stack = error instanceof Error ? error.stack?.split("\n").slice(1, 6) : undefined;
+  logger.error({ reference, error: errorClass(error), stack }, "request failed");
+  return new Problem(
+    500,
+    "Internal error",
+    `Something went wrong here. Report this reference: ${reference}`,
+  );
+}
+
+/** What express.json() throws carries a `type`; its message may repeat the body. */
+function problemOfBodyParser(error: unknown): Problem | undefined {
+  const { type, status } = (error ?? {}) as { type?: unknown; status?: unknown };
+  if (type === "entity.parse.failed") {
+    return new Problem(400, "Bad request", "The body is not JSON.");
+  }
+  if (type === "entity.too.large") {
+    return new Problem(413, "Too large", "The body has more than 100 kB; send fewer entries.");
+  }
+  if (typeof type === "string" && typeof status === "number" && status < 500) {
+    return new Problem(status, "Bad request", `The body cannot be read (${type}).`);
+  }
+  return undefined;
+}
+
+/** The pool's own errors carry no code. */
+function problemOfPool(error: unknown): Problem | undefined {
+  const message = error instanceof Error ? error.message : "";
+  const away =
+    /timeout exceeded when trying to connect|Connection terminated|Client has encountered a connection error/;
+  return away.test(message) ? databaseAway() : undefined;
+}
+
+export function sendProblem(response: Response, problem: Problem): void {
+  const { status, title, message: detail, errors } = problem;
+  if (status === 401) response.set("WWW-Authenticate", "Bearer");
+  if (status === 503) response.set("Retry-After", "2");
+  response
+    .status(status)
+    .type("application/problem+json")
+    .send(
+      JSON.stringify({
+        type: "about:blank",
+        title,
+        status,
+        detail,
+        ...(errors.length > 0 && { errors }),
+      }),
+    );
+}

@@ -1,0 +1,143 @@
+/**
+ * The REST routes, beside GraphQL and from the same views. The database makes the JSON, so that what a route answers is what
+ * the view says.
+ */
+import express, { Router } from "express";
+import type { Request, Response } from "express";
+import type { Pool } from "pg";
+import type { EvaluatorRegistry } from "../evaluation/registry.ts";
+import { asMember } from "./member_session.ts";
+import { Problem, unprocessable } from "./problems.ts";
+import { checkRecording } from "./recording.ts";
+import type { Tokens } from "./tokens.ts";
+
+export interface RestOptions {
+  /** Connects as the authenticator. */
+  pool: Pool;
+  tokens: Tokens;
+  evaluators: EvaluatorRegistry;
+}
+
+const userIncentive = `
+  json_build_object(
+    'id', ui.id::text,
+    'incentive', json_build_object('key', incentive.key, 'name', incentive.name),
+    'status', ui.status,
+    'progress', ui.progress,
+    'data', ui.data,
+    'explanation', ui.explanation,
+    'completed_at', ui.completed_at,
+    'created_at', ui.created_at,
+    'updated_at', ui.updated_at
+  )`;
+
+const fromUserIncentives = `
+  from api.user_incentives as ui
+  join api.incentives as incentive on incentive.id = ui.incentive_id`;
+
+const queries = {
+  userIncentives: `
+    select json_build_object('incentives', coalesce(json_agg(${userIncentive} order by ui.id), '[]'))::text as answer
+    ${fromUserIncentives}`,
+  userIncentive: `
+    select ${userIncentive}::text as answer
+    ${fromUserIncentives}
+    where ui.id = $1`,
+  userRewards: `
+    select json_build_object('rewards', coalesce(json_agg(
+      json_build_object(
+        'id', ur.id::text,
+        'reward', json_build_object(
+          'key', reward.key, 'name', reward.name, 'kind', reward.kind, 'amount', ur.amount, 'unit', ur.unit
+        ),
+        'incentive', json_build_object('key', incentive.key, 'name', incentive.name),
+        'won_at', ur.won_at
+      )
+      order by ur.id
+    ), '[]'))::text as answer
+    from api.user_rewards as ur
+    join api.rewards as reward on reward.id = ur.reward_id
+    join api.incentives as incentive on incentive.id = ur.incentive_id`,
+  record: `
+    select id from api.record_incentive($1, $2::jsonb)`,
+};
+
+export function restRoutes(options: RestOptions): Router {
+  const routes = Router();
+  routes.get("/user/incentives", (request, response) =>
+    answerQuery(options, request, response, queries.userIncentives, []),
+  );
+  routes.get("/user/incentive/:id", (request, response) =>
+    answerQuery(options, request, response, queries.userIncentive, [checkId(request.params.id)]),
+  );
+  routes.get("/user/rewards", (request, response) =>
+    answerQuery(options, request, response, queries.userRewards, []),
+  );
+  routes.post("/user/incentives", express.json({ limit: "100kb" }), (request, response) =>
+    record(options, request, response),
+  );
+  return routes;
+}
+
+async function answerQuery(
+  { pool, tokens }: RestOptions,
+  request: Request,
+  response: Response,
+  text: string,
+  values: unknown[],
+): Promise<void> {
+  const member = await tokens.verify(request.get("authorization"));
+  const { rows } = await asMember(pool, member, (client) =>
+    client.query<{ answer: string }>(text, values),
+  );
+  if (!rows[0]) throw noSuchIncentive();
+  response.type("application/json").send(rows[0].answer);
+}
+
+async function record(
+  { pool, tokens, evaluators }: RestOptions,
+  request: Request,
+  response: Response,
+): Promise<void> {
+  const member = await tokens.verify(request.get("authorization"));
+  const { incentive, data } = checkBody(request);
+  const { id, answer } = await asMember(pool, member, async (client) => {
+    await checkRecording(client, evaluators, incentive, data);
+    const recorded = await client.query<{ id: string }>(queries.record, [
+      incentive,
+      JSON.stringify(data),
+    ]);
+    const id = recorded.rows[0]?.id;
+    const { rows } = await client.query<{ answer: string }>(queries.userIncentive, [id]);
+    return { id, answer: rows[0]?.answer };
+  });
+  response.status(201).location(`/user/incentive/${id}`).type("application/json").send(answer);
+}
+
+function checkBody(request: Request): { incentive: unknown; data: unknown } {
+  const body: unknown = request.body;
+  if (!request.is("application/json")) {
+    throw new Problem(415, "Unsupported media type", "Send the body as application/json.");
+  }
+  if (typeof body !== "object" || body === null || Array.isArray(body)) {
+    throw unprocessable([{ pointer: "", message: 'must be {"incentive": …, "data": …}' }]);
+  }
+  const { incentive, data, ...others } = body as Record<string, unknown>;
+  const errors = Object.keys(others).map((key) => ({
+    pointer: `/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`,
+    message: "is not expected here",
+  }));
+  if (incentive === undefined) errors.push({ pointer: "/incentive", message: "is missing" });
+  if (data === undefined) errors.push({ pointer: "/data", message: "is missing" });
+  if (errors.length > 0) throw unprocessable(errors);
+  return { incentive, data };
+}
+
+/** An id that cannot be one is no different from one that is not there. */
+function checkId(id: string | undefined): string {
+  if (!/^[1-9]\d{0,17}$/.test(id ?? "")) throw noSuchIncentive();
+  return id as string;
+}
+
+const noSuchIncentive = (): Problem =>
+  new Problem(404, "Not found", "You have no incentive with this id.");

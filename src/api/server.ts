@@ -1,0 +1,94 @@
+/**
+ * The HTTP server: REST, GraphQL, and what tells an operator whether this process is well. Called by start. It reads `api.*`
+ * only, and connects as the authenticator.
+ */
+import { createServer } from "node:http";
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import express from "express";
+import type { Express } from "express";
+import type { Pool } from "pg";
+import { grafserv } from "postgraphile/grafserv/express/v4";
+import type { EvaluatorRegistry } from "../evaluation/registry.ts";
+import type { Logger } from "../logger.ts";
+import { createGraphql, requireMember } from "./graphql.ts";
+import { noSuchPath, problemHandler } from "./problems.ts";
+import { restRoutes } from "./rest.ts";
+import type { Tokens } from "./tokens.ts";
+
+export interface ApiOptions {
+  host: string;
+  /** 0 takes any free port. */
+  port: number;
+  /** Connects as the authenticator. */
+  pool: Pool;
+  tokens: Tokens;
+  evaluators: EvaluatorRegistry;
+  logger: Logger;
+  production: boolean;
+  /** Each part of the process and whether it is well, for /readyz. */
+  readiness: () => Promise<Record<string, true | string>>;
+}
+
+export interface RunningApi {
+  /** Where it listens. */
+  port: number;
+  /** Lets requests in hand finish, up to 2 s. */
+  stop(): Promise<void>;
+}
+
+export async function startApi(options: ApiOptions): Promise<RunningApi> {
+  const { host, port, pool, tokens, evaluators, logger, production } = options;
+  const graphql = createGraphql({ pool, evaluators, production });
+  // The first request would otherwise meet a schema that is not there yet.
+  await graphql.getSchema();
+
+  const app = express().disable("x-powered-by").disable("etag");
+  healthRoutes(app, options);
+  app.use(restRoutes({ pool, tokens, evaluators }));
+  app.use("/graphql", requireMember(tokens));
+  const server = createServer(app);
+  await graphql.createServ(grafserv).addTo(app, server);
+  app.use(noSuchPath);
+  app.use(problemHandler(logger));
+  await listen(server, host, port);
+  return {
+    port: (server.address() as AddressInfo).port,
+    async stop() {
+      await close(server);
+      await graphql.release();
+    },
+  };
+}
+
+/** Alive: this process answers. Ready: so does everything it needs, each by its name. */
+function healthRoutes(app: Express, { readiness }: ApiOptions): void {
+  app.get("/healthz", (_request, response) => {
+    response.json({ status: "ok" });
+  });
+  app.get("/readyz", async (_request, response) => {
+    const parts = await readiness();
+    const ready = Object.values(parts).every((part) => part === true);
+    response.status(ready ? 200 : 503).json({ status: ready ? "ready" : "not ready", ...parts });
+  });
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      const taken = error.code === "EADDRINUSE";
+      reject(
+        taken ? new Error(`PORT: ${port} is taken on ${host}; stop what listens there or set another`) : error,
+      );
+    });
+    server.listen(port, host, () => resolve());
+  });
+}
+
+async function close(server: Server): Promise<void> {
+  const closed = new Promise((resolve) => server.close(resolve));
+  server.closeIdleConnections();
+  const timer = setTimeout(() => server.closeAllConnections(), 2000);
+  await closed;
+  clearTimeout(timer);
+}

@@ -1,0 +1,189 @@
+/** The commands; each is a few lines that call the room which does it. */
+import { ConfigurationError, readConfiguration, settings } from "./configuration.ts";
+import { program, InvalidArgumentError, Option } from "commander";
+import { asMember } from "./api/member_session.ts";
+import { checkRecording } from "./api/recording.ts";
+import { Problem } from "./api/problems.ts";
+import { createTokens } from "./api/tokens.ts";
+import { cacheStatus, refreshCache } from "./cache/refresh.ts";
+import { migrate } from "./database/migrate.ts";
+import { openDatabase, ownerUrlOf } from "./database/open.ts";
+import type { Database } from "./database/open.ts";
+import { openPool } from "./database/pools.ts";
+import { loadEvaluators } from "./evaluation/registry.ts";
+import { createLogger } from "./logger.ts";
+import { start } from "./start.ts";
+
+program
+  .name("incentives")
+  .description("An incentive system that lives in your own PostgreSQL.")
+  .addHelpText("after", () => `\nSettings (environment):\n${describeSettings()}\n`)
+  .configureHelp({ showGlobalOptions: true })
+  .showHelpAfterError("(incentives --help lists the commands)");
+
+program
+  .command("start")
+  .description("start the database (unless DATABASE_URL is set), the worker and the API")
+  .addOption(new Option("--only <part>", "run one part alone").choices(["api", "worker"]))
+  .action(async ({ only }: { only?: "api" | "worker" }) => {
+    const configuration = readConfiguration();
+    const logger = createLogger(configuration.logLevel);
+    const running = await start({ configuration, logger, only });
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      process.once(signal, () => void running.stop().then(() => process.exit(0)));
+    }
+    console.log(running.apiPort === undefined ? "Incentives worker is ready" : ready(running.apiPort));
+  });
+
+program
+  .command("migrate")
+  .description("install or upgrade the schema")
+  .action(() =>
+    withDatabase(async (database, logger) => {
+      await migrate(ownerUrlOf(database), logger);
+      console.log("The schema is up to date.");
+    }),
+  );
+
+program
+  .command("token")
+  .description("print a token for a member, for trying things out")
+  .requiredOption("--user <id>", "the member's id")
+  .option("--valid-for <time>", "how long it is valid, for example 30m, 12h, 7d", checkTime, "12h")
+  .action(({ user, validFor }: { user: string; validFor: string }) =>
+    withDatabase(async (database) => {
+      console.log(await createTokens(database.forApi().jwtSecret).sign(user, validFor));
+    }),
+  );
+
+program
+  .command("record")
+  .description("record an action for a member, as the API does")
+  .requiredOption("--user <id>", "the member's id")
+  .argument("<incentive>", "the incentive's key, for example birth_record")
+  .argument("<json>", "what the member did, as JSON", checkJson)
+  .action((incentive: string, data: unknown, { user }: { user: string }) =>
+    withDatabase(async (database, logger) => {
+      const evaluators = await loadEvaluators();
+      const pool = openPool(database.forApi().authenticatorUrl, "record", 1, logger);
+      try {
+        const id = await asMember(pool, { userId: user }, async (client) => {
+          await checkRecording(client, evaluators, incentive, data);
+          const { rows } = await client.query<{ id: string }>(
+            "select id from api.record_incentive($1, $2::jsonb)",
+            [incentive, JSON.stringify(data)],
+          );
+          return rows[0]?.id;
+        });
+        console.log(`Recorded as user incentive ${id}.`);
+      } finally {
+        await pool.end();
+      }
+    }),
+  );
+
+program
+  .command("database-url")
+  .description("print the owner's connection string, for example for psql")
+  .action(() => withDatabase(async (database) => console.log(ownerUrlOf(database))));
+
+const cache = program.command("cache").description("the snapshot that clients read");
+
+cache
+  .command("refresh")
+  .description("take a new snapshot")
+  .action(() =>
+    withOwnerPool(async (pool) => {
+      const refreshed = await refreshCache(pool);
+      console.log(refreshed ? "The cache is refreshed." : "Another refresh is running; left to it.");
+    }),
+  );
+
+cache
+  .command("status")
+  .description("say when the snapshot was taken and how many members are served live")
+  .action(() =>
+    withOwnerPool(async (pool) => {
+      const { takenAt, tookMs, userIncentives, userRewards, liveMembers } = await cacheStatus(pool);
+      console.log(
+        takenAt
+          ? `Taken at ${takenAt.toISOString()} in ${Math.round(tookMs ?? 0)} ms: ${userIncentives} user incentives, ${userRewards} rewards.`
+          : "No snapshot was taken yet: everybody who has recorded anything is served live.",
+      );
+      console.log(`Members served live: ${liveMembers}.`);
+    }),
+  );
+
+async function withDatabase(
+  work: (database: Database, logger: ReturnType<typeof createLogger>) => Promise<void>,
+): Promise<void> {
+  const configuration = readConfiguration();
+  const logger = createLogger(configuration.logLevel);
+  const database = await openDatabase(configuration, logger, "share");
+  try {
+    await work(database, logger);
+  } finally {
+    await database.close();
+  }
+}
+
+function withOwnerPool(work: (pool: ReturnType<typeof openPool>) => Promise<void>): Promise<void> {
+  return withDatabase(async (database, logger) => {
+    const pool = openPool(ownerUrlOf(database), "command", 1, logger);
+    try {
+      await work(pool);
+    } finally {
+      await pool.end();
+    }
+  });
+}
+
+function describeSettings(): string {
+  return settings
+    .map(({ name, description, default: value }) =>
+      `  ${name.padEnd(25)}${description}${value === undefined ? "" : ` (${value})`}`,
+    )
+    .join("\n");
+}
+
+function checkTime(text: string): string {
+  if (!/^[1-9]\d{0,5}[smhd]$/.test(text)) {
+    throw new InvalidArgumentError("a number and one of s, m, h, d, for example 12h");
+  }
+  return text;
+}
+
+function checkJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new InvalidArgumentError("it is not JSON");
+  }
+}
+
+function ready(port: number): string {
+  const url = `http://localhost:${port}`;
+  const birth = `{"incentive": "birth_record", "data": {"birth_date": "2021-09-15 15:30:00", "date": "2021-09-15 17:15:00"}}`;
+  return `Incentives is ready on ${url}
+
+  token=$(npx incentives token --user alice)
+  curl ${url}/user/incentives -H "Authorization: Bearer $token" -H "Content-Type: application/json" -d '${birth}'
+  curl ${url}/user/incentives -H "Authorization: Bearer $token"
+`;
+}
+
+/** What a person can mend is said without a stack trace. */
+function explain(error: unknown): string {
+  if (error instanceof Problem) {
+    const details = error.errors.map(({ pointer, message }) => `  ${pointer}: ${message}`);
+    return [error.message, ...details].join("\n");
+  }
+  return error instanceof Error ? error.message : String(error);
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  console.error(`incentives: ${explain(error)}`);
+  process.exitCode = error instanceof ConfigurationError ? 2 : 1;
+}

@@ -1,0 +1,163 @@
+// The settings, and the only reader of process.env. Called by the commands in cli.ts, which hand the result on; every
+// problem is reported at once, by name, and a secret's value is never repeated.
+
+import { existsSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { EnvError, makeValidator, cleanEnv } from "envalid";
+import { parseCronItems } from "graphile-worker";
+
+// Grafast reads this as soon as it is imported, so this file is imported first (cli.ts).
+process.env.GRAPHILE_ENV ??= process.env.NODE_ENV === "production" ? "production" : "development";
+
+const project = dirname(import.meta.dirname);
+const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+const nodeEnvs = ["development", "production", "test"] as const;
+
+export interface Configuration {
+  readonly port: number;
+  readonly host: string;
+  /** The owner's; undefined when the embedded server is used, or by an API that runs alone. */
+  readonly databaseUrl: string | undefined;
+  /** The authenticator's; undefined when the embedded server is used, or by a worker that runs alone. */
+  readonly authDatabaseUrl: string | undefined;
+  /** Whether neither URL was given: the program then runs a PostgreSQL of its own. */
+  readonly usesEmbeddedServer: boolean;
+  readonly jwtSecret: string | undefined;
+  readonly dataDirectory: string;
+  readonly dataDirectoryIsDefault: boolean;
+  readonly postgresBin: string | undefined;
+  readonly cacheRefreshCron: string;
+  readonly logLevel: (typeof logLevels)[number];
+  readonly nodeEnv: (typeof nodeEnvs)[number];
+}
+
+export class ConfigurationError extends Error {
+  override name = "ConfigurationError";
+}
+
+const port = makeValidator<number>((value) => {
+  if (/^\d{1,5}$/.test(value) && Number(value) <= 65535) return Number(value);
+  throw new EnvError(`is "${value}"; give a number from 0 (any free port) to 65535.`);
+});
+
+const host = makeValidator<string>((value) => {
+  if (/^[\w.:-]+$/.test(value)) return value;
+  throw new EnvError(`is "${value}"; give an IP address or a host name, such as 0.0.0.0.`);
+});
+
+const postgresUrl = makeValidator<string>((value) => {
+  const protocol = URL.canParse(value) ? new URL(value).protocol : undefined;
+  if (protocol === "postgres:" || protocol === "postgresql:") return value;
+  throw new EnvError(
+    "is not a PostgreSQL URL; give postgres://user:password@host:5432/database, " +
+      "with special characters in the password percent-encoded.",
+  );
+});
+
+const secret = makeValidator<string>((value) => {
+  if (value.length >= 32) return value;
+  throw new EnvError(
+    `has ${value.length} characters; give at least 32 random ones, such as "openssl rand -hex 32" prints.`,
+  );
+});
+
+const path = makeValidator<string>((value) => resolve(value));
+
+const postgresBin = makeValidator<string>((value) => {
+  const folder = resolve(value);
+  const suffix = process.platform === "win32" ? ".exe" : "";
+  const missing = ["initdb", "pg_ctl", "postgres"].filter(
+    (program) => !existsSync(join(folder, program + suffix)),
+  );
+  if (missing.length === 0) return folder;
+  throw new EnvError(
+    `is "${folder}", which has no ${missing.join(", ")}; give the bin folder of a PostgreSQL 15 or newer.`,
+  );
+});
+
+const cron = makeValidator<string>((value) => {
+  try {
+    parseCronItems([{ task: "cron", match: value }]);
+    return value;
+  } catch (error) {
+    const reason = String((error as Error).message).replace(/ in item 0 of \w+ call/, "");
+    throw new EnvError(
+      `is "${value}" (${reason}); give five fields in UTC, such as "*/5 * * * *".`,
+    );
+  }
+});
+
+function oneOf<const Choice extends string>(choices: readonly Choice[]) {
+  return makeValidator<Choice>((value) => {
+    const found = choices.find((choice) => choice === value);
+    if (found !== undefined) return found;
+    throw new EnvError(`is "${value}"; give one of ${choices.join(", ")}.`);
+  });
+}
+
+const specifications = {
+  PORT: port({ default: 5678, desc: "port of the API; 0 takes any free one" }),
+  HOST: host({ default: "127.0.0.1", desc: "address the API listens on" }),
+  DATABASE_URL: postgresUrl({
+    default: undefined,
+    desc: "PostgreSQL 15 or newer as incentives_owner; without it an embedded server is run",
+  }),
+  AUTH_DATABASE_URL: postgresUrl({
+    default: undefined,
+    desc: "the same database as incentives_authenticator, for the API",
+  }),
+  JWT_SECRET: secret({
+    default: undefined,
+    desc: "signs the members' tokens, at least 32 characters; the embedded server has its own",
+  }),
+  INCENTIVES_DATA_DIR: path({
+    default: join(project, ".data"),
+    desc: "folder of the embedded server's data",
+  }),
+  INCENTIVES_POSTGRES_BIN: postgresBin({
+    default: undefined,
+    desc: "bin folder of a PostgreSQL to run embedded instead of the packaged one",
+  }),
+  CACHE_REFRESH_CRON: cron({
+    default: "*/5 * * * *",
+    desc: "when the cache is refreshed: minute hour day month weekday, in UTC",
+  }),
+  LOG_LEVEL: oneOf(logLevels)({ default: "info", desc: logLevels.join(", ") }),
+  NODE_ENV: oneOf(nodeEnvs)({ default: "development", desc: nodeEnvs.join(", ") }),
+};
+
+/** For a command's help: every setting with its description and default, in order. */
+export const settings = Object.entries(specifications).map(([name, { desc, ...rest }]) => ({
+  name,
+  description: desc ?? "",
+  default: rest.default === undefined ? undefined : String(rest.default),
+}));
+
+export function readConfiguration(
+  environment: Record<string, string | undefined> = process.env,
+): Configuration {
+  const given = Object.fromEntries(
+    Object.entries(environment).filter(([, value]) => value !== undefined && value.trim() !== ""),
+  );
+  const values = cleanEnv(given, specifications, { reporter: refuse });
+  return Object.freeze({
+    port: values.PORT,
+    host: values.HOST,
+    databaseUrl: values.DATABASE_URL,
+    authDatabaseUrl: values.AUTH_DATABASE_URL,
+    usesEmbeddedServer: !values.DATABASE_URL && !values.AUTH_DATABASE_URL,
+    jwtSecret: values.JWT_SECRET,
+    dataDirectory: values.INCENTIVES_DATA_DIR,
+    dataDirectoryIsDefault: given["INCENTIVES_DATA_DIR"] === undefined,
+    postgresBin: values.INCENTIVES_POSTGRES_BIN,
+    cacheRefreshCron: values.CACHE_REFRESH_CRON,
+    logLevel: values.LOG_LEVEL,
+    nodeEnv: values.NODE_ENV,
+  });
+}
+
+function refuse({ errors }: { errors: Record<string, Error | undefined> }): void {
+  const problems = Object.entries(errors).map(([name, error]) => `  ${name} ${error?.message}`);
+  if (problems.length === 0) return;
+  throw new ConfigurationError(`These settings cannot be used:\n${problems.join("\n")}`);
+}

@@ -1,0 +1,42 @@
+/**
+ * Installs or upgrades the schema: first graphile-worker's, then ours with graphile-migrate's own command, the same one that
+ * a DBA runs by hand. Called by start, by `incentives migrate` and by the tests.
+ */
+import { execFile } from "node:child_process";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import type { Logger } from "../logger.ts";
+import { installWorkerSchema } from "../worker/runner.ts";
+import { openPool } from "./pools.ts";
+
+const project = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Where graphile-migrate's own actions (.gmrc) find this Node, graphile-worker and a shell's programs. */
+const programs = [
+  path.dirname(process.execPath),
+  path.join(project, "node_modules", ".bin"),
+  "/usr/bin",
+  "/bin",
+].join(path.delimiter);
+
+/** `ownerUrl` connects as incentives_owner. Throws with graphile-migrate's own words when a migration fails. */
+export async function migrate(ownerUrl: string, logger: Logger): Promise<void> {
+  const pool = openPool(ownerUrl, "migrate", 2, logger);
+  try {
+    await installWorkerSchema(pool, logger);
+  } finally {
+    await pool.end();
+  }
+  const command = createRequire(import.meta.url).resolve("graphile-migrate/dist/cli.js");
+  try {
+    await promisify(execFile)(process.execPath, [command, "migrate"], {
+      cwd: project,
+      env: { PATH: programs, DATABASE_URL: ownerUrl },
+    });
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout?: string; stderr?: string };
+    throw new Error(`The schema could not be installed:\n${stdout ?? ""}${stderr ?? ""}`.trim());
+  }
+}

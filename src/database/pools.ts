@@ -1,0 +1,30 @@
+/** The process's two pools: the owner's for the worker and the commands, the authenticator's for requests. */
+import { Pool } from "pg";
+import { errorClass } from "../logger.ts";
+import type { Logger } from "../logger.ts";
+
+/** `name` is what `pg_stat_activity.application_name` shows. */
+export function openPool(
+  connectionString: string,
+  name: string,
+  max: number,
+  logger: Logger,
+): Pool {
+  const pool = new Pool({
+    connectionString,
+    application_name: `incentives ${name}`,
+    max,
+    connectionTimeoutMillis: 5000,
+    idleTimeoutMillis: 30_000,
+    keepAlive: true,
+    // Times leave the database in UTC, whatever the server's or the role's own setting.
+    options: "-c timezone=UTC",
+  });
+  // A connection that breaks (a restart) is replaced at the next use; without handlers it would end the process.
+  const onError = (error: Error): void => {
+    logger.warn({ pool: name, error: errorClass(error) }, "connection lost");
+  };
+  pool.on("error", onError);
+  pool.on("connect", (client) => client.on("error", onError));
+  return pool;
+}

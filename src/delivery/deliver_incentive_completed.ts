@@ -1,0 +1,139 @@
+/**
+ * The task `deliver_incentive_completed`: calls a listener for each event in the job. The payload is an array and the answer
+ * one promise for each of its entries, so that the library keeps and retries only those that failed.
+ */
+import type { Task } from "graphile-worker";
+import pLimit from "p-limit";
+import type { Pool } from "pg";
+import { errorClass } from "../logger.ts";
+import type { Logger } from "../logger.ts";
+import type { IncentiveCompleted, IncentiveCompletedListener } from "./listener.ts";
+import type { ListenerRegistry } from "./registry.ts";
+
+interface Delivery {
+  listener: string;
+  event_id: string;
+}
+
+declare global {
+  namespace GraphileWorker {
+    interface Tasks {
+      deliver_incentive_completed: Delivery[];
+    }
+  }
+}
+
+export interface DeliveryOptions {
+  registry: ListenerRegistry;
+  pool: Pool;
+  logger: Logger;
+  stopping: AbortSignal;
+  /** How many events a job hands to its listener at the same time. */
+  atOnce: number;
+  /** How long one call may take, in milliseconds. */
+  timeoutMs: number;
+}
+
+export const deliveryDefaults = { atOnce: 10, timeoutMs: 30_000 } as const;
+
+export function deliverIncentiveCompleted(
+  options: DeliveryOptions,
+): Task<"deliver_incentive_completed"> {
+  return async (payload) => {
+    const deliveries = checkPayload(payload);
+    const events = await readEvents(
+      options.pool,
+      deliveries.map(({ event_id }) => event_id),
+    );
+    const active = await readActiveListeners(options.pool);
+    const limit = pLimit(options.atOnce);
+    return deliveries.map(({ listener, event_id }) =>
+      limit(async () => {
+        const event = events.get(event_id);
+        if (!event || !active.has(listener)) {
+          // Erased since, or switched off since: there is nobody to tell, or nothing to tell of.
+          options.logger.info({ listener, eventId: event_id }, "delivery no longer wanted");
+          return;
+        }
+        const adapter = options.registry.get(listener);
+        if (!adapter) throw new Error(`event ${event_id}: no adapter src/listeners/${listener}.ts`);
+        await callListener(adapter, event, options);
+      }),
+    );
+  };
+}
+
+async function callListener(
+  adapter: IncentiveCompletedListener,
+  event: IncentiveCompleted,
+  { logger, stopping, timeoutMs }: DeliveryOptions,
+): Promise<void> {
+  const signal = AbortSignal.any([stopping, AbortSignal.timeout(timeoutMs)]);
+  try {
+    await Promise.race([
+      adapter.handle(event, { signal, logger: logger.child({ listener: adapter.name }) }),
+      rejectWhenAborted(signal),
+    ]);
+  } catch (error) {
+    const reason = errorClass(error);
+    logger.warn({ listener: adapter.name, eventId: event.id, error: reason }, "delivery failed");
+    throw new Error(`event ${event.id}, listener ${adapter.name}: ${reason}`);
+  }
+}
+
+function rejectWhenAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason as Error);
+    signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+  });
+}
+
+/** Jobs can be added by SQL, so the type alone proves nothing. */
+function checkPayload(payload: unknown): Delivery[] {
+  const isDelivery = (entry: unknown): entry is Delivery =>
+    typeof entry === "object" &&
+    entry !== null &&
+    typeof (entry as Delivery).listener === "string" &&
+    /^[1-9]\d{0,18}$/.test((entry as Delivery).event_id);
+  if (!Array.isArray(payload) || !payload.every(isDelivery)) {
+    throw new Error(
+      'deliver_incentive_completed expects [{"listener": "<name>", "event_id": "<id>"}, …]',
+    );
+  }
+  return payload;
+}
+
+async function readEvents(pool: Pool, ids: string[]): Promise<Map<string, IncentiveCompleted>> {
+  const { rows } = await pool.query<IncentiveCompleted>(
+    `select event.id,
+      ui.id as "userIncentiveId",
+      ui.user_id as "userId",
+      incentive.key as incentive,
+      event.occurred_at as "occurredAt",
+      coalesce(won.rewards, '[]') as rewards
+    from app.incentive_events as event
+    join app.user_incentives as ui on ui.id = event.user_incentive_id
+    join app.incentives as incentive on incentive.id = event.incentive_id
+    left join lateral (
+      select jsonb_agg(
+        jsonb_build_object(
+          'key', reward.key, 'kind', reward.kind, 'amount', ur.amount::text, 'unit', ur.unit
+        )
+        order by ur.id
+      ) as rewards
+      from app.user_rewards as ur
+      join app.rewards as reward on reward.id = ur.reward_id
+      where ur.user_incentive_id = ui.id
+    ) as won on true
+    where event.id = any ($1)`,
+    [ids],
+  );
+  return new Map(rows.map((event) => [event.id, event]));
+}
+
+async function readActiveListeners(pool: Pool): Promise<Set<string>> {
+  const { rows } = await pool.query<{ name: string }>(
+    "select name from app.incentive_listeners where is_active",
+  );
+  return new Set(rows.map(({ name }) => name));
+}

@@ -1,0 +1,167 @@
+/** The bell's promise: with the sweep off, no due row is left behind, whoever writes first and whoever commits last. */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import type { PoolClient } from "pg";
+import { evaluationDefaults, runBell } from "../../src/evaluation/evaluate_incentives.ts";
+import type { EvaluationOptions } from "../../src/evaluation/evaluate_incentives.ts";
+import { loadEvaluators } from "../../src/evaluation/registry.ts";
+import { createLogger } from "../../src/logger.ts";
+import { createTestDatabase, waitUntil } from "../test_database.ts";
+import type { TestDatabase } from "../test_database.ts";
+
+let database: TestDatabase;
+let options: EvaluationOptions;
+let clients: PoolClient[] = [];
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  options = {
+    ...evaluationDefaults,
+    registry: await loadEvaluators(),
+    logger: createLogger("silent"),
+    stopping: new AbortController().signal,
+    lingerMs: 300,
+    waitAtMostMs: 10_000,
+  };
+});
+
+afterAll(() => database.drop());
+
+beforeEach(async () => {
+  for (const client of clients) client.release();
+  clients = [];
+  await database.pool.query("delete from app.user_incentives where status <> 'completed'");
+  await database.pool.query("select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))");
+});
+
+async function connect(): Promise<PoolClient> {
+  const client = await database.pool.connect();
+  clients.push(client);
+  return client;
+}
+
+function write(client: Pick<PoolClient, "query">, userId: string) {
+  return client.query(
+    `insert into app.user_incentives (user_id, incentive_id, data)
+    select $1, id, '[]' from app.incentives where key = 'health_data_log'`,
+    [userId],
+  );
+}
+
+async function isDue(userId: string): Promise<boolean> {
+  const { rows } = await database.pool.query<{ evaluation_due: boolean }>(
+    "select evaluation_due from app.user_incentives where user_id = $1",
+    [userId],
+  );
+  return rows[0]?.evaluation_due ?? false;
+}
+
+async function bellJobs(): Promise<number> {
+  const { rows } = await database.pool.query<{ count: number }>(
+    "select count(*)::int from graphile_worker.jobs where task_identifier = 'evaluate_incentives'",
+  );
+  return rows[0]?.count ?? -1;
+}
+
+async function isSomebodyAwake(): Promise<boolean> {
+  const { rows } = await database.pool.query<{ awake: boolean }>(
+    `select exists (
+      select from pg_locks
+      where locktype = 'advisory' and mode = 'ExclusiveLock' and granted
+      and database = (select oid from pg_database where datname = current_database())
+      and (classid::bigint << 32) + objid::bigint = app.awake_lock()
+    ) as awake`,
+  );
+  return rows[0]?.awake ?? false;
+}
+
+/** Two writers while a run is awake, so that neither rings; the first to write is the last to commit. */
+async function firstWriterCommitsLast(ending: EvaluationOptions["ending"], order: "first" | "last") {
+  const [first, second, worker] = [await connect(), await connect(), await connect()];
+  await write(database.pool, "early");
+  const run = runBell(worker, { ...options, ending });
+  await waitUntil("the run is awake", isSomebodyAwake);
+
+  await first.query("begin");
+  await second.query("begin");
+  if (order === "first") await write(first, "slow");
+  await write(second, "quick");
+  if (order === "last") await write(first, "slow");
+  await second.query("commit");
+  await waitUntil("the quick row is judged", async () => !(await isDue("quick")));
+  await waitUntil("nobody is awake", async () => !(await isSomebodyAwake()));
+  await first.query("commit");
+  await run;
+}
+
+describe("a run of the bell's job", () => {
+  test.each(["first", "last"] as const)(
+    "judges the row of a writer that found somebody awake, wrote %s and commits after the awake time is over",
+    async (order) => {
+      await firstWriterCommitsLast("wait_for_writers", order);
+      expect(await isDue("slow")).toBe(false);
+      expect(await isDue("quick")).toBe(false);
+    },
+  );
+
+  test.each(["first", "last"] as const)(
+    "leaves that row for ever when it ends at the first empty claim (so the ending is needed; wrote %s)",
+    async (order) => {
+      await firstWriterCommitsLast("first_empty_claim", order);
+      expect(await isDue("slow")).toBe(true);
+      expect(await bellJobs()).toBe(1); // The one of the row that woke the run; it was run by hand here.
+    },
+  );
+
+  test("comes back a second later when a writer stays open for longer than it waits", async () => {
+    const [slow, worker] = [await connect(), await connect()];
+    await slow.query("begin");
+    await write(slow, "slow");
+    await runBell(worker, { ...options, lingerMs: 10, waitAtMostMs: 100 });
+    expect(await bellJobs()).toBe(1);
+    await slow.query("rollback");
+  });
+});
+
+describe("a writer", () => {
+  test("rings once for many writes while nobody is awake", async () => {
+    for (let i = 0; i < 50; i++) await write(database.pool, `outage-${i}`);
+    expect(await bellJobs()).toBe(1);
+  });
+
+  test("does not rely on another writer that may yet roll back", async () => {
+    const [first, second] = [await connect(), await connect()];
+    await first.query("begin");
+    await write(first, "takes it back");
+    await second.query("begin");
+    await write(second, "stays");
+    await second.query("commit");
+    await first.query("rollback");
+    expect(await isDue("stays")).toBe(true);
+    expect(await bellJobs()).toBe(1);
+  });
+
+  test.each(["repeatable read", "serializable"])(
+    "in %s rings although its old snapshot shows a bell job that is gone",
+    async (isolation) => {
+      const writer = await connect();
+      await write(database.pool, "before");
+      await writer.query(`begin isolation level ${isolation}`);
+      await writer.query("select from app.incentives");
+      await database.pool.query(
+        "select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))",
+      );
+      await write(writer, "strict");
+      await writer.query("commit");
+      expect(await bellJobs()).toBe(1);
+    },
+  );
+
+  test("that changes nothing does not ring, and its row is not due", async () => {
+    await write(database.pool, "same");
+    await runBell(await connect(), { ...options, lingerMs: 10 });
+    await database.pool.query("select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))");
+    await database.pool.query("update app.user_incentives set data = data where user_id = 'same'");
+    expect(await isDue("same")).toBe(false);
+    expect(await bellJobs()).toBe(0);
+  });
+});
