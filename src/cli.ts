@@ -1,6 +1,7 @@
 /** The commands; each is a few lines that call the room which does it. */
 import { ConfigurationError, readConfiguration, settings } from "./configuration.ts";
 import { program, InvalidArgumentError, Option } from "commander";
+import { printGraphqlSchema } from "./api/graphql.ts";
 import { asMember } from "./api/member_session.ts";
 import { checkRecording } from "./api/recording.ts";
 import { Problem } from "./api/problems.ts";
@@ -32,7 +33,9 @@ program
     for (const signal of ["SIGINT", "SIGTERM"] as const) {
       process.once(signal, () => void running.stop().then(() => process.exit(0)));
     }
-    console.log(running.apiPort === undefined ? "Incentives worker is ready" : ready(running.apiPort));
+    console.log(
+      running.apiPort === undefined ? "Incentives worker is ready" : ready(running.apiPort),
+    );
   });
 
 program
@@ -87,6 +90,21 @@ program
   .description("print the owner's connection string, for example for psql")
   .action(() => withDatabase(async (database) => console.log(ownerUrlOf(database))));
 
+program
+  .command("schema")
+  .description("print the GraphQL schema, for client developers' tools")
+  .action(() =>
+    withDatabase(async (database, logger) => {
+      const pool = openPool(database.forApi().authenticatorUrl, "schema", 2, logger);
+      try {
+        const evaluators = await loadEvaluators();
+        process.stdout.write(await printGraphqlSchema({ pool, evaluators, production: true }));
+      } finally {
+        await pool.end();
+      }
+    }),
+  );
+
 const cache = program.command("cache").description("the snapshot that clients read");
 
 cache
@@ -95,7 +113,9 @@ cache
   .action(() =>
     withOwnerPool(async (pool) => {
       const refreshed = await refreshCache(pool);
-      console.log(refreshed ? "The cache is refreshed." : "Another refresh is running; left to it.");
+      console.log(
+        refreshed ? "The cache is refreshed." : "Another refresh is running; left to it.",
+      );
     }),
   );
 
@@ -140,8 +160,9 @@ function withOwnerPool(work: (pool: ReturnType<typeof openPool>) => Promise<void
 
 function describeSettings(): string {
   return settings
-    .map(({ name, description, default: value }) =>
-      `  ${name.padEnd(25)}${description}${value === undefined ? "" : ` (${value})`}`,
+    .map(
+      ({ name, description, default: value }) =>
+        `  ${name.padEnd(25)}${description}${value === undefined ? "" : ` (${value})`}`,
     )
     .join("\n");
 }

@@ -37,7 +37,11 @@ export interface RunningProcess {
 
 type Readiness = Record<string, () => Promise<true | string>>;
 
-export async function start({ configuration, logger, only }: StartOptions): Promise<RunningProcess> {
+export async function start({
+  configuration,
+  logger,
+  only,
+}: StartOptions): Promise<RunningProcess> {
   const opened: (() => Promise<void>)[] = [];
   let stopped: Promise<void> | undefined;
   const stop = (): Promise<void> => (stopped ??= closeInReverse(opened, logger));

@@ -1,5 +1,5 @@
 /** Starts a real server for all tests, in a folder of its own, and installs the schema once as the template. */
-import { mkdtemp, readFile } from "node:fs/promises";
+import { chmod, mkdtemp, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Client } from "pg";
@@ -10,13 +10,13 @@ import { createLogger } from "../src/logger.ts";
 
 export default async function setUp(): Promise<void> {
   const folder = await mkdtemp(path.join(tmpdir(), "incentives test "));
+  // As root the server runs as another user, who has to get to its data.
+  await chmod(folder, 0o755);
   const logger = createLogger("error");
-  const configuration = {
-    ...readConfiguration({
-      INCENTIVES_DATA_DIR: path.join(folder, "data"),
-      INCENTIVES_POSTGRES_BIN: process.env.INCENTIVES_POSTGRES_BIN,
-    }),
-  };
+  const configuration = readConfiguration({
+    INCENTIVES_DATA_DIR: path.join(folder, "data"),
+    INCENTIVES_POSTGRES_BIN: process.env.INCENTIVES_POSTGRES_BIN,
+  });
   const server = await openEmbeddedServer({ configuration, logger, shared: false, durable: false });
   await migrate(server.ownerUrl, logger);
   const client = new Client({ connectionString: server.ownerUrl });

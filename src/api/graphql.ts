@@ -10,7 +10,7 @@ import { makePgService } from "postgraphile/adaptors/pg";
 import { context, SafeError, sideEffect } from "postgraphile/grafast";
 import { defaultMaskError } from "postgraphile/grafserv";
 import type {} from "postgraphile/grafserv/express/v4";
-import { GraphQLError } from "postgraphile/graphql";
+import { GraphQLError, lexicographicSortSchema, printSchema } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { wrapPlans } from "postgraphile/utils";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
@@ -39,7 +39,15 @@ export function createGraphql(options: GraphqlOptions): ReturnType<typeof postgr
   return postgraphile(createPreset(options));
 }
 
-export function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
+/** The schema as a client developer's tools read it (SDL), in a stable order. */
+export async function printGraphqlSchema(options: GraphqlOptions): Promise<string> {
+  const instance = createGraphql(options);
+  const schema = await instance.getSchema();
+  await instance.release();
+  return `${printSchema(lexicographicSortSchema(schema))}\n`;
+}
+
+function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
   const { pool, production } = options;
   return {
     extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
@@ -89,9 +97,7 @@ const RestoreIdPlugin: GraphileConfig.Plugin = {
       nodeIdFieldName: () => "nodeId",
       _attributeName(_previous, _options, { attributeName, codec }) {
         const tags = codec.attributes[attributeName]?.extensions?.tags;
-        return this.coerceToGraphQLName(
-          typeof tags?.name === "string" ? tags.name : attributeName,
-        );
+        return this.coerceToGraphQLName(typeof tags?.name === "string" ? tags.name : attributeName);
       },
     },
   },

@@ -28,6 +28,9 @@ export async function checkRecording(
   if (!evaluators.has(found.evaluator)) {
     throw new Problem(503, "Unavailable", "This incentive cannot be recorded at the moment.");
   }
+  if (Array.isArray(data) && data.length === 0) {
+    throw unprocessable([{ pointer: "/data", message: "must have at least one entry" }]);
+  }
   // For a log, one entry or several.
   const single = found.records === "log" && !Array.isArray(data);
   const problems = checkData(evaluators, found.evaluator, single ? [data] : data);

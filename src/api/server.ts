@@ -78,7 +78,9 @@ function listen(server: Server, host: string, port: number): Promise<void> {
     server.once("error", (error: NodeJS.ErrnoException) => {
       const taken = error.code === "EADDRINUSE";
       reject(
-        taken ? new Error(`PORT: ${port} is taken on ${host}; stop what listens there or set another`) : error,
+        taken
+          ? new Error(`PORT: ${port} is taken on ${host}; stop what listens there or set another`)
+          : error,
       );
     });
     server.listen(port, host, () => resolve());

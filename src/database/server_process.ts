@@ -4,7 +4,7 @@
  */
 import { open, readFile, readlink, realpath, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import getPort from "get-port";
+import getPort, { clearLockedPorts } from "get-port";
 import type { Logger } from "../logger.ts";
 import type { DataDirectory } from "./data_directory.ts";
 import { isAlive } from "./directory_lock.ts";
@@ -115,6 +115,7 @@ export async function findRunningServer({
 async function choosePort({ postgres }: DataDirectory): Promise<number> {
   const last = await readFile(join(postgres, "postmaster.opts"), "utf8").catch(() => "");
   const port = Number(/\bport=(\d+)/.exec(last)?.[1]);
+  clearLockedPorts(); // or a server that this same process has just closed would not get its port back
   return getPort(port > 0 ? { port } : {});
 }
 

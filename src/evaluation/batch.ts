@@ -139,11 +139,7 @@ function judgeRow(row: ClaimedRow, catalogue: Catalogue, registry: EvaluatorRegi
 }
 
 /** Applies the verdicts; when the database refuses, halves the set until the refused row stands alone. */
-async function applyIsolating(
-  client: ClientBase,
-  judged: Judged[],
-  logger: Logger,
-): Promise<void> {
+async function applyIsolating(client: ClientBase, judged: Judged[], logger: Logger): Promise<void> {
   if (judged.length === 0) return;
   await client.query("savepoint verdicts");
   try {

@@ -1,22 +1,24 @@
 // Installs the packages of package-lock.json when they are missing, old, or were left half installed. Called by the
 // launcher before anything else, so it may import nothing but Node's own modules. One process installs at a time: the file
-// `.installing` in the project is its sign, touched every second, so that a killed one is noticed.
+// `.installing` in the project is its sign, with npm's process id in it, and touched every second, so that a killed one is
+// noticed.
 
-import { existsSync, readFileSync } from "node:fs";
-import { rm, stat, utimes, writeFile } from "node:fs/promises";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { runChild } from "./run_child.mjs";
 
 const oldAfter = 5_000;
+const veryOldAfter = 600_000;
 
 export async function installPackages({ root, forDevelopment }) {
   if (areInstalled({ root, forDevelopment })) return;
-  const release = await becomeInstaller(root);
+  const { release, nameNpm } = await becomeInstaller(root);
   try {
     if (areInstalled({ root, forDevelopment })) return; // by the one we waited for
     console.error("Installing packages (once) …");
-    await install({ root, forDevelopment });
+    await install({ root, forDevelopment, nameNpm });
   } finally {
     await release();
   }
@@ -48,7 +50,7 @@ async function becomeInstaller(root) {
   const sign = join(root, ".installing");
   for (let said = false; ; said = true) {
     try {
-      await writeFile(sign, `${process.pid}\n`, { flag: "wx" });
+      await writeFile(sign, "", { flag: "wx" });
       break;
     } catch (error) {
       if (error.code !== "EEXIST") {
@@ -59,19 +61,38 @@ async function becomeInstaller(root) {
     }
     if (!said) console.error("Waiting for another process that is installing the packages …");
     await sleep(250 + Math.random() * 250);
-    const touched = await stat(sign).catch(() => undefined);
-    if (touched && Date.now() - touched.mtimeMs > oldAfter) await rm(sign, { force: true });
+    if (await isAbandoned(sign)) await rm(sign, { force: true });
   }
   const beat = setInterval(() => utimes(sign, new Date(), new Date()).catch(() => {}), 1_000);
-  return async () => {
+  const release = async () => {
     clearInterval(beat);
     await rm(sign, { force: true });
   };
+  return { release, nameNpm: (pid) => writeFileSync(sign, String(pid)) };
+}
+
+// npm may outlive the launcher that started it; two at once would spoil each other's work.
+async function isAbandoned(sign) {
+  try {
+    const age = Date.now() - (await stat(sign)).mtimeMs;
+    if (age < oldAfter) return false;
+    return age > veryOldAfter || !isAlive(Number(await readFile(sign, "utf8")));
+  } catch {
+    return false; // gone: the one who installed is done
+  }
+}
+
+function isAlive(pid) {
+  try {
+    return pid > 0 && process.kill(pid, 0);
+  } catch (error) {
+    return error.code === "EPERM";
+  }
 }
 
 // What `npm ci` does, which itself refuses a lockfile that lacks an optional package of any other platform: begin with
 // nothing, take the locked versions, leave the lockfile alone.
-async function install({ root, forDevelopment }) {
+async function install({ root, forDevelopment, nameNpm }) {
   await rm(join(root, "node_modules"), { recursive: true, force: true });
   const args = ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"];
   if (forDevelopment) args.push("--include=dev");
@@ -81,6 +102,7 @@ async function install({ root, forDevelopment }) {
     env: environmentWithoutOurNode(root),
     shell: windows, // npm is a .cmd there
     stdio: ["ignore", "pipe", "pipe"],
+    onSpawn: nameNpm,
   }).catch((error) => {
     throw new Error(
       `npm could not be started (${error.message}). Install npm, or put it on the PATH.`,

@@ -5,8 +5,9 @@
 import { spawn } from "node:child_process";
 import { isatty } from "node:tty";
 
-export function runChild(command, args, options) {
+export function runChild(command, args, { onSpawn, ...options }) {
   const child = spawn(command, args, options);
+  if (child.pid !== undefined) onSpawn?.(child.pid);
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream?.on("data", (data) => (output += data));
 

@@ -1,5 +1,5 @@
 /** The bell's promise: with the sweep off, no due row is left behind, whoever writes first and whoever commits last. */
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import type { PoolClient } from "pg";
 import { evaluationDefaults, runBell } from "../../src/evaluation/evaluate_incentives.ts";
 import type { EvaluationOptions } from "../../src/evaluation/evaluate_incentives.ts";
@@ -26,12 +26,19 @@ beforeAll(async () => {
 
 afterAll(() => database.drop());
 
-beforeEach(async () => {
+afterEach(async () => {
   for (const client of clients) client.release();
   clients = [];
   await database.pool.query("delete from app.user_incentives where status <> 'completed'");
-  await database.pool.query("select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))");
+  await answerBell();
 });
+
+/** As if a run had been and gone. */
+function answerBell() {
+  return database.pool.query(
+    "select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))",
+  );
+}
 
 async function connect(): Promise<PoolClient> {
   const client = await database.pool.connect();
@@ -75,7 +82,10 @@ async function isSomebodyAwake(): Promise<boolean> {
 }
 
 /** Two writers while a run is awake, so that neither rings; the first to write is the last to commit. */
-async function firstWriterCommitsLast(ending: EvaluationOptions["ending"], order: "first" | "last") {
+async function firstWriterCommitsLast(
+  ending: EvaluationOptions["ending"],
+  order: "first" | "last",
+) {
   const [first, second, worker] = [await connect(), await connect(), await connect()];
   await write(database.pool, "early");
   const run = runBell(worker, { ...options, ending });
@@ -147,9 +157,7 @@ describe("a writer", () => {
       await write(database.pool, "before");
       await writer.query(`begin isolation level ${isolation}`);
       await writer.query("select from app.incentives");
-      await database.pool.query(
-        "select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))",
-      );
+      await answerBell();
       await write(writer, "strict");
       await writer.query("commit");
       expect(await bellJobs()).toBe(1);
@@ -159,7 +167,7 @@ describe("a writer", () => {
   test("that changes nothing does not ring, and its row is not due", async () => {
     await write(database.pool, "same");
     await runBell(await connect(), { ...options, lingerMs: 10 });
-    await database.pool.query("select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))");
+    await answerBell();
     await database.pool.query("update app.user_incentives set data = data where user_id = 'same'");
     expect(await isDue("same")).toBe(false);
     expect(await bellJobs()).toBe(0);

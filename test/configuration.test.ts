@@ -1,0 +1,133 @@
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { ConfigurationError, readConfiguration, settings } from "../src/configuration.ts";
+
+let folder: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "incentives configuration "));
+});
+
+afterAll(() => rm(folder, { recursive: true }));
+
+function problemsOf(environment: Record<string, string>): string {
+  try {
+    readConfiguration(environment);
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigurationError);
+    return (error as Error).message;
+  }
+  throw new Error("nothing was refused");
+}
+
+describe("configuration", () => {
+  test("nothing needs to be set", () => {
+    expect(readConfiguration({})).toMatchObject({
+      port: 5678,
+      host: "127.0.0.1",
+      databaseUrl: undefined,
+      usesEmbeddedServer: true,
+      dataDirectoryIsDefault: true,
+      cacheRefreshCron: "*/5 * * * *",
+      logLevel: "info",
+      nodeEnv: "development",
+    });
+  });
+
+  test("an empty value counts as not set", () => {
+    expect(readConfiguration({ PORT: "", DATABASE_URL: " ", JWT_SECRET: "" })).toEqual(
+      readConfiguration({}),
+    );
+  });
+
+  test("every setting is read", async () => {
+    const bin = join(folder, "bin");
+    const suffix = process.platform === "win32" ? ".exe" : "";
+    await mkdir(bin);
+    for (const name of ["initdb", "pg_ctl", "postgres"]) {
+      await writeFile(join(bin, name + suffix), "");
+    }
+    const read = readConfiguration({
+      PORT: "0",
+      HOST: "::",
+      DATABASE_URL: "postgres://o:p@db/incentives",
+      AUTH_DATABASE_URL: "postgresql://a:p@db/incentives",
+      JWT_SECRET: "s".repeat(32),
+      INCENTIVES_DATA_DIR: folder,
+      INCENTIVES_POSTGRES_BIN: bin,
+      CACHE_REFRESH_CRON: "0 3 * * 1-5",
+      LOG_LEVEL: "silent",
+      NODE_ENV: "production",
+    });
+    expect(read).toEqual({
+      port: 0,
+      host: "::",
+      databaseUrl: "postgres://o:p@db/incentives",
+      authDatabaseUrl: "postgresql://a:p@db/incentives",
+      usesEmbeddedServer: false,
+      jwtSecret: "s".repeat(32),
+      dataDirectory: folder,
+      dataDirectoryIsDefault: false,
+      postgresBin: bin,
+      cacheRefreshCron: "0 3 * * 1-5",
+      logLevel: "silent",
+      nodeEnv: "production",
+    });
+    expect(Object.isFrozen(read)).toBe(true);
+  });
+
+  test.each(["DATABASE_URL", "AUTH_DATABASE_URL"])(
+    "%s alone is enough to leave the embedded server out",
+    (name) => {
+      expect(readConfiguration({ [name]: "postgres://u@h/d" }).usesEmbeddedServer).toBe(false);
+    },
+  );
+
+  test("every problem is reported at once, by name", () => {
+    const problems = problemsOf({
+      PORT: "65536",
+      HOST: "not a host",
+      DATABASE_URL: "mysql://h/d",
+      JWT_SECRET: "short",
+      INCENTIVES_POSTGRES_BIN: folder,
+      CACHE_REFRESH_CRON: "61 * * * *",
+      LOG_LEVEL: "loud",
+      NODE_ENV: "staging",
+    });
+    const names = problems.split("\n").slice(1);
+    expect(names.map((line) => line.trim().split(" ")[0])).toEqual([
+      "PORT",
+      "HOST",
+      "DATABASE_URL",
+      "JWT_SECRET",
+      "INCENTIVES_POSTGRES_BIN",
+      "CACHE_REFRESH_CRON",
+      "LOG_LEVEL",
+      "NODE_ENV",
+    ]);
+  });
+
+  test.each(["1.5", "-1", "80a", "0x50", "99999"])("the port %s is refused", (value) => {
+    expect(problemsOf({ PORT: value })).toContain("0 (any free port) to 65535");
+  });
+
+  test.each(["* * * *", "often", "* * * * * *"])("the schedule %s is refused", (value) => {
+    expect(problemsOf({ CACHE_REFRESH_CRON: value })).toContain("five fields");
+  });
+
+  test("a secret's value is never repeated", () => {
+    const problems = problemsOf({
+      DATABASE_URL: "http://owner:hunter2@h/d",
+      AUTH_DATABASE_URL: "hunter2",
+      JWT_SECRET: "hunter2",
+    });
+    expect(problems).not.toContain("hunter2");
+  });
+
+  test("each setting has a description for the help", () => {
+    expect(settings.map(({ name }) => name)).toContain("INCENTIVES_DATA_DIR");
+    for (const { description } of settings) expect(description).not.toBe("");
+  });
+});

@@ -1,0 +1,80 @@
+/** The whole process on a database of its own, and a client that speaks HTTP to it, for tests that look from outside. */
+import { createTokens } from "../src/api/tokens.ts";
+import { readConfiguration } from "../src/configuration.ts";
+import { createLogger } from "../src/logger.ts";
+import { start } from "../src/start.ts";
+import { createTestDatabase } from "./test_database.ts";
+import type { TestDatabase } from "./test_database.ts";
+
+const jwtSecret = "a secret for tests, of more than 32 characters";
+
+export interface TestProcess {
+  database: TestDatabase;
+  url: string;
+  /** Sends a request as a member (or, without one, as nobody) and reads the answer's JSON. */
+  ask(path: string, options?: AskOptions): Promise<Answer>;
+  graphql(user: string | undefined, query: string, variables?: object): Promise<Answer>;
+  /** Ends the process; the database stays. */
+  stop(): Promise<void>;
+  /** Ends the process and drops the database. */
+  drop(): Promise<void>;
+}
+
+export interface AskOptions {
+  user?: string | undefined;
+  method?: string;
+  /** Sent as JSON; a string is sent as it is. */
+  body?: unknown;
+  headers?: Record<string, string>;
+}
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- whatever the API answers
+  body: any;
+}
+
+export async function startTestProcess(existing?: TestDatabase): Promise<TestProcess> {
+  const database = existing ?? (await createTestDatabase());
+  const configuration = readConfiguration({
+    PORT: "0",
+    DATABASE_URL: database.ownerUrl,
+    AUTH_DATABASE_URL: database.authenticatorUrl,
+    JWT_SECRET: jwtSecret,
+    NODE_ENV: "test",
+  });
+  const running = await start({ configuration, logger: createLogger("silent") });
+  const url = `http://127.0.0.1:${running.apiPort}`;
+  const tokens = createTokens(jwtSecret);
+
+  async function ask(path: string, { user, method, body, headers }: AskOptions = {}) {
+    const response = await fetch(url + path, {
+      method: method ?? (body === undefined ? "GET" : "POST"),
+      headers: {
+        ...(user && { authorization: `Bearer ${await tokens.sign(user, "1h")}` }),
+        ...(body !== undefined && { "content-type": "application/json" }),
+        ...headers,
+      },
+      ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: text === "" ? undefined : (JSON.parse(text) as unknown),
+    };
+  }
+
+  return {
+    database,
+    url,
+    ask,
+    graphql: (user, query, variables = {}) => ask("/graphql", { user, body: { query, variables } }),
+    stop: () => running.stop(),
+    async drop() {
+      await running.stop();
+      await database.drop();
+    },
+  };
+}
