@@ -30,8 +30,9 @@ program
     const configuration = readConfiguration();
     const logger = createLogger(configuration.logLevel);
     const running = await start({ configuration, logger, only });
-    for (const signal of ["SIGINT", "SIGTERM"] as const) {
-      process.once(signal, () => void running.stop().then(() => process.exit(0)));
+    // Kept, not `once`: a signal that comes again, as from a process group, must not cut the stopping short.
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+      process.on(signal, () => void running.stop().then(() => process.exit(0)));
     }
     console.log(
       running.apiPort === undefined ? "Incentives worker is ready" : ready(running.apiPort),

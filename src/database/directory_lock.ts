@@ -21,7 +21,7 @@ export function tryToLock(directory: DataDirectory, isBrief: boolean): (() => vo
   let file: DatabaseSync | undefined;
   try {
     file = new DatabaseSync(directory.lock, { timeout: 0 });
-    file.exec("begin exclusive");
+    file.exec("pragma journal_mode = memory; begin exclusive");
     chmodSync(directory.lock, 0o600); // whoever may read it could hold it
     giveToOwnerOf(directory.path, directory.lock);
     writeFileSync(directory.owner, JSON.stringify({ pid: process.pid, isBrief }));

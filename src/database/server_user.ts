@@ -25,11 +25,10 @@ export async function findServerUser(postgresDirectory: string): Promise<ServerU
   return (await findPostgresUser()) ?? (await createPostgresUser());
 }
 
-/** The standard output of a program, run as that user in English and without the settings of a client. */
+/** The standard output of a program, run as that user in English and without our environment: secrets stand there. */
 export async function runAs(user: ServerUser, program: string, args: string[]): Promise<string> {
   const { name: _, ...numbers } = user;
-  const own = Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG|TZ$)/.test(name));
-  const env = { ...Object.fromEntries(own), LC_ALL: "C", TZ: "UTC" };
+  const env = { PATH: "/usr/local/bin:/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" };
   const { stdout } = await run(program, args, { ...numbers, env, cwd: "/" });
   return stdout;
 }

@@ -63,6 +63,8 @@ function launch({ pool, tasks, schedule, logger, concurrency }: RunnerOptions): 
     taskList: tasks,
     parsedCronItems: schedule,
     concurrency,
+    // Without batches the library does not wait for a finished job to be deleted when it stops, and the job stays locked.
+    preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
     pollInterval: 2000,
     noHandleSignals: true,
     gracefulShutdownAbortTimeout: 3000,

@@ -1,5 +1,6 @@
-/* The bell's protocol (db/migrations: bell) for Spin: three writers, each one transaction that commits or rolls back, and two
- * runs of the task at once, of which one may be killed and one may give up waiting. At rest no committed row is left due.
+/* The bell's protocol (db/migrations: bell) for Spin: writers, each one transaction that commits or rolls back, and two runs
+ * of the task at once. At rest no committed row is left due. With -DTROUBLE one run may be killed and one may give up
+ * waiting; that multiplies the states, so it is checked with two writers, and the calm protocol with three.
  *
  * A commit is two steps, as in PostgreSQL: visible first, its locks free a moment later. A writer in a strict isolation level
  * does not look at the queue. bell.test.ts runs it; each of these variants is wrong, and must be refuted:
@@ -10,7 +11,11 @@
  *   -DRELY_ON_RINGER   a writer relies on another that is adding a job
  *   -DSTRICT_LOOKS     a writer with an old snapshot believes the job it sees
  */
+#ifdef TROUBLE
+#define N 2
+#else
 #define N 3
+#endif
 #define NOBODY 255
 #define FREE 0
 #define UNCOMMITTED 1
@@ -25,12 +30,21 @@ byte row[N];                 /* 0 none, 1 written, 2 committed and due, 3 judged
 byte job[N + 1];             /* one place a writer, and one for a run that gives up */
 byte awake = NOBODY;         /* the run that holds AWAKE */
 byte ring = NOBODY;          /* the writer that holds RING */
+#ifdef TROUBLE
 bool may_be_killed = true;
 bool may_give_up = true;
+#endif
 byte over = 0;
 
+#if N == 3
 #define A_JOB_IS_READY (job[0] == READY || job[1] == READY || job[2] == READY || job[3] == READY)
 #define OPEN_BEFORE(x) ((in_flight[0] && xid[0] < x) || (in_flight[1] && xid[1] < x) || (in_flight[2] && xid[2] < x))
+#define A_ROW_IS_LEFT (row[0] == 2 || row[1] == 2 || row[2] == 2)
+#else
+#define A_JOB_IS_READY (job[0] == READY || job[1] == READY || job[2] == READY)
+#define OPEN_BEFORE(x) ((in_flight[0] && xid[0] < x) || (in_flight[1] && xid[1] < x))
+#define A_ROW_IS_LEFT (row[0] == 2 || row[1] == 2)
+#endif
 
 inline finish(id) { if :: id > last_finished -> last_finished = id :: else fi }
 
@@ -84,11 +98,15 @@ inline judge_all() {
 }
 
 /* Dies here, perhaps: its locks are free at once, and its job is unlocked for another run. */
+#ifdef TROUBLE
 #define PERHAPS_KILLED \
   if \
-  :: atomic { may_be_killed -> may_be_killed = false; if :: awake == me -> awake = NOBODY :: else fi; job[mine] = READY; goto again } \
+  :: atomic { may_be_killed -> may_be_killed = false; if :: awake == me -> awake = NOBODY :: else fi; job[mine] = READY; mine = 0; x = 0; goto again } \
   :: true \
   fi
+#else
+#define PERHAPS_KILLED skip
+#endif
 
 proctype Run(byte me) {
   byte k; byte mine; byte x;
@@ -100,7 +118,9 @@ end_idle:
     :: job[0] == READY -> mine = 0
     :: job[1] == READY -> mine = 1
     :: job[2] == READY -> mine = 2
+#if N == 3
     :: job[3] == READY -> mine = 3
+#endif
     fi;
     job[mine] = LOCKED
   }
@@ -125,18 +145,26 @@ end_idle:
 #endif
   if
   :: !OPEN_BEFORE(x) -> judge_all()
+#ifdef TROUBLE
   :: atomic { may_give_up && OPEN_BEFORE(x) -> may_give_up = false }
      if :: A_JOB_IS_READY :: else -> job[N] = READY fi
+#endif
   fi;
   PERHAPS_KILLED;
 #endif
-  job[mine] = FREE;
+  atomic { job[mine] = FREE; mine = 0; x = 0 };
   goto again
 }
 
 init {
-  atomic { run Writer(0); run Writer(1); run Writer(2); run Run(0); run Run(1) }
+  atomic {
+    run Writer(0); run Writer(1);
+#if N == 3
+    run Writer(2);
+#endif
+    run Run(0); run Run(1)
+  }
   timeout;
   assert(over == N);
-  assert(row[0] != 2 && row[1] != 2 && row[2] != 2)
+  assert(!A_ROW_IS_LEFT)
 }
