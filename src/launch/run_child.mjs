@@ -3,7 +3,6 @@
 // supervisor would think that the child is gone.
 
 import { spawn } from "node:child_process";
-import { isatty } from "node:tty";
 
 export function runChild(command, args, { onSpawn, ...options }) {
   const child = spawn(command, args, options);
@@ -11,18 +10,15 @@ export function runChild(command, args, { onSpawn, ...options }) {
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream?.on("data", (data) => (output += data));
 
+  // At a terminal Ctrl-C reaches every process of the group, so the child may hear of it twice; it must not mind.
   const passOn = (signal) => child.kill(signal);
-  // At a terminal, Ctrl-C reaches every process of the group: passed on, it would arrive twice.
-  const interrupt = (signal) => {
-    if (![0, 1, 2].some((stream) => isatty(stream))) child.kill(signal);
-  };
-  const handlers = Object.entries({ SIGINT: interrupt, SIGTERM: passOn, SIGHUP: passOn });
-  for (const [signal, handler] of handlers) process.on(signal, handler);
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"];
+  for (const signal of signals) process.on(signal, passOn);
 
   return new Promise((resolve, reject) => {
     child.once("error", reject);
     child.once("close", (code, signal) => resolve({ code, signal, output }));
   }).finally(() => {
-    for (const [signal, handler] of handlers) process.off(signal, handler);
+    for (const signal of signals) process.off(signal, passOn);
   });
 }
