@@ -1,5 +1,5 @@
 --! Previous: sha1:9b3be1379e6f7fcbf68f3745131d05b0dd5c0df6
---! Hash: sha1:d2786859ce66056f8eaf5c363cbb686c34e0703c
+--! Hash: sha1:fd65c1d29841340f304845e1a845c2ae1f14c25b
 --! Message: user incentives
 
 -- Stage 1, write: the table a member's action lands in. The row is also the queue: `evaluation_due` says that it waits
@@ -37,31 +37,27 @@ comment on column app.user_incentives.data is 'What the member recorded: health 
 comment on column app.user_incentives.explanation is 'For each condition: what was needed, what counted, what was ignored and why.';
 comment on column app.user_incentives.evaluation_due is 'Waits to be judged. Set on insert and whenever data really changes.';
 
--- Keeps a row consistent whoever writes it: changed data is due again, and a status set by hand says when.
+-- Keeps a row consistent whoever changes it: changed data is due again, and a status set by hand says when.
 -- Judging in bulk satisfies all of this by itself, so the condition in `when` keeps the function from being called.
+-- None on insert: even a condition that is not met costs every writer; a row inserted as completed says when itself.
 create function app.tg_user_incentives__stamp() returns trigger
   language plpgsql volatile set search_path = '' as $$
 begin
-  if tg_op = 'UPDATE' and new.data is distinct from old.data then
+  if new.data is distinct from old.data then
     new.evaluation_due := true;
-    new.updated_at := now();
   end if;
   if new.status = 'completed' and new.completed_at is null then
     new.completed_at := now();
     new.progress := 1;
-    new.updated_at := now();
-  elsif new.status <> 'completed' and new.completed_at is not null then
+  elsif new.status <> 'completed' then
     new.completed_at := null;
-    new.updated_at := now();
   end if;
+  new.updated_at := now();
   return new;
 end
 $$;
 comment on function app.tg_user_incentives__stamp() is 'Changed data is due again; a status set by hand says when.';
 
-create trigger _100_stamp_insert before insert on app.user_incentives
-  for each row when ((new.status = 'completed') <> (new.completed_at is not null))
-  execute function app.tg_user_incentives__stamp();
 create trigger _100_stamp_update before update on app.user_incentives
   for each row when (
     new.data is distinct from old.data

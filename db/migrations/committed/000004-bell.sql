@@ -1,5 +1,5 @@
---! Previous: sha1:d2786859ce66056f8eaf5c363cbb686c34e0703c
---! Hash: sha1:d59f202db75aaa3936b0ddf2d44aa765a873d6de
+--! Previous: sha1:fd65c1d29841340f304845e1a845c2ae1f14c25b
+--! Hash: sha1:af3634c8144295046bd81dca329e8044ab41eaec
 --! Message: bell
 
 -- Stages 2 and 3, trigger and job: the bell. A due row must be judged soon, but a writer must pay next to nothing for it:
@@ -50,19 +50,20 @@ comment on function app.ring_bell(interval) is 'Adds a bell job, to be run now o
 create function app.tg_user_incentives__ring_bell() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$
 declare
-  i_ring boolean := false;
+  let_go boolean;
+  i_ring boolean;
 begin
-  if not exists (select from changed where evaluation_due) then
-    return null;
-  end if;
-
-  -- Let go at once: the lock is only looked at. Held to the end of this transaction, it would keep the worker from being
-  -- awake for as long as this transaction stays open.
+  -- Nearly every writer ends here, so here is nothing but two calls: no query, no transition table.
   if not pg_try_advisory_lock_shared(app.awake_lock()) then
     return null;
   end if;
-  perform pg_advisory_unlock_shared(app.awake_lock());
+  -- At once, because the lock is only looked at. Held to the end of this transaction, it would keep the worker from being
+  -- awake for as long as this transaction stays open.
+  let_go := pg_advisory_unlock_shared(app.awake_lock());
 
+  if not exists (select from app.user_incentives where evaluation_due) then
+    return null;
+  end if;
   -- A stricter isolation level looks at an old snapshot, so there the look would be worth nothing.
   if current_setting('transaction_isolation') = 'read committed' then
     for look in 1..10 loop
@@ -82,8 +83,8 @@ $$;
 comment on function app.tg_user_incentives__ring_bell() is 'Wakes the worker, unless somebody is sure to look after this transaction.';
 
 create trigger _500_ring_bell_on_insert after insert on app.user_incentives
-  referencing new table as changed
   for each statement execute function app.tg_user_incentives__ring_bell();
-create trigger _500_ring_bell_on_update after update on app.user_incentives
-  referencing new table as changed
-  for each statement execute function app.tg_user_incentives__ring_bell();
+-- Not for the verdicts themselves (app.apply_verdicts): after them nothing is due that was not due before.
+create trigger _500_ring_bell_on_update after update of data, evaluation_due on app.user_incentives
+  for each statement when (current_setting('incentives.applying_verdicts', true) is distinct from 'on')
+  execute function app.tg_user_incentives__ring_bell();

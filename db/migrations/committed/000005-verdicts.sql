@@ -1,8 +1,8 @@
---! Previous: sha1:d59f202db75aaa3936b0ddf2d44aa765a873d6de
---! Hash: sha1:603c555f33c6d674056b90ca6be16ea6c86d3209
+--! Previous: sha1:af3634c8144295046bd81dca329e8044ab41eaec
+--! Hash: sha1:5127a9a3a13efbf23b3b053e9f5b85779bc757b0
 --! Message: verdicts
 
--- Stage 5, completion: what the evaluators said becomes the rows' status, in one set-based statement.
+-- Stage 5, completion: what the evaluators said becomes the rows' status, set by set.
 -- This function is the status's only writer, apart from a human being in psql, whom the triggers serve just the same.
 
 create function app.apply_verdicts(
@@ -13,24 +13,48 @@ create function app.apply_verdicts(
 ) returns integer
   language plpgsql volatile set search_path = '' as $$
 declare
-  applied integer;
+  judged_ids bigint[];
+  completed_ids bigint[];
+  user_ids text[];
 begin
+  -- What the triggers do for a change by hand, row by row, is done here for all rows at once.
+  perform set_config('incentives.applying_verdicts', 'on', true);
+  with judged as (
+    update app.user_incentives as ui
+    set evaluation_due = false,
+      status = verdict.status,
+      progress = verdict.progress,
+      explanation = verdict.explanation,
+      completed_at = case when verdict.status = 'completed' then now() end,
+      updated_at = now()
+    from unnest(ids, statuses, progresses, explanations)
+      as verdict (id, status, progress, explanation)
+    where ui.id = verdict.id
+    and ui.status <> 'completed'
+    returning ui.id, ui.user_id, ui.status
+  )
+  select array_agg(id), array_agg(id) filter (where status = 'completed'), array_agg(user_id)
+  into judged_ids, completed_ids, user_ids
+  from judged;
+
   -- What is won stays won: a completed row keeps its verdict, and is only no longer due.
-  update app.user_incentives as ui
-  set evaluation_due = false,
-    status = case when ui.status = 'completed' then ui.status else verdict.status end,
-    progress = case when ui.status = 'completed' then ui.progress else verdict.progress end,
-    explanation = case when ui.status = 'completed' then ui.explanation else verdict.explanation end,
-    completed_at = case
-      when ui.status = 'completed' then ui.completed_at
-      when verdict.status = 'completed' then now()
-    end,
-    updated_at = now()
-  from unnest(ids, statuses, progresses, explanations)
-    as verdict (id, status, progress, explanation)
-  where ui.id = verdict.id;
-  get diagnostics applied = row_count;
-  return applied;
+  if cardinality(judged_ids) is distinct from cardinality(ids) then
+    with kept as (
+      update app.user_incentives
+      set evaluation_due = false
+      where id = any (ids)
+      and evaluation_due
+      returning user_id
+    )
+    select user_ids || array_agg(user_id) into user_ids from kept;
+  end if;
+
+  perform app.mark_stale(user_ids);
+  if completed_ids <> '{}' then
+    perform app.record_completions(completed_ids);
+  end if;
+  perform set_config('incentives.applying_verdicts', 'off', true);
+  return cardinality(user_ids);
 end
 $$;
 comment on function app.apply_verdicts(bigint[], text[], double precision[], jsonb[]) is

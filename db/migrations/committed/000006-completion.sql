@@ -1,9 +1,9 @@
---! Previous: sha1:603c555f33c6d674056b90ca6be16ea6c86d3209
---! Hash: sha1:5e0874dca650a0bc416b1eb6dfca17dddf7a16e2
+--! Previous: sha1:5127a9a3a13efbf23b3b053e9f5b85779bc757b0
+--! Hash: sha1:e3491c85c7479f34663314df50ed2ff648fcb810
 --! Message: completion
 
--- Stage 6, event and reward: recorded by a trigger on the real change of status, in the same transaction, so that no member
--- is ever seen completed without them, however the completion came about. Stages 7 and 8, announce and listeners: a NOTIFY
+-- Stage 6, event and reward: recorded in the transaction in which the status became completed, so that no member is ever seen
+-- completed without them, however the completion came about: by app.apply_verdicts for a whole batch, by a trigger otherwise. Stages 7 and 8, announce and listeners: a NOTIFY
 -- as a wake-up, and one job per active listener and thousand events.
 
 -- No user_id and no foreign key to user_incentives, both on purpose: the record that something was completed outlives the
@@ -75,35 +75,20 @@ comment on function app.record_completions(bigint[]) is 'Writes the event and th
 
 create function app.tg_user_incentives__record_completion() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$
-declare
-  completed bigint[];
 begin
-  if tg_level = 'ROW' then
-    completed := array[new.id];
-  else
-    completed := array(
-      select changed.id
-      from changed
-      join before on before.id = changed.id
-      where changed.status = 'completed'
-      and before.status <> 'completed'
-    );
-  end if;
-  if completed <> '{}' then
-    perform app.record_completions(completed);
-  end if;
+  perform app.record_completions(array[new.id]);
   return null;
 end
 $$;
-comment on function app.tg_user_incentives__record_completion() is 'A status that became completed is recorded and rewarded.';
+comment on function app.tg_user_incentives__record_completion() is 'A status that became completed by hand is recorded and rewarded.';
 
--- A row inserted as completed is a rarity, so this one is per row, with a condition that costs other inserts nothing.
-create trigger _600_record_completion_on_insert after insert on app.user_incentives
-  for each row when (new.status = 'completed')
-  execute function app.tg_user_incentives__record_completion();
 create trigger _600_record_completion_on_update after update on app.user_incentives
-  referencing old table as before new table as changed
-  for each statement execute function app.tg_user_incentives__record_completion();
+  for each row when (
+    new.status = 'completed'
+    and old.status <> 'completed'
+    and current_setting('incentives.applying_verdicts', true) is distinct from 'on'
+  )
+  execute function app.tg_user_incentives__record_completion();
 
 create function app.tg_incentive_events__announce() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$

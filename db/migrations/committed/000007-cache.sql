@@ -1,5 +1,5 @@
---! Previous: sha1:5e0874dca650a0bc416b1eb6dfca17dddf7a16e2
---! Hash: sha1:8b7dc2ab130eb7382b7901ceeda894f846c2edaf
+--! Previous: sha1:e3491c85c7479f34663314df50ed2ff648fcb810
+--! Hash: sha1:58f2cb028a743fc92d02f5fe8d361c427adc2e83
 --! Message: cache
 
 -- Stage 9, cache: a snapshot, and who has changed since. Refreshing costs the same whether nothing or everything changed,
@@ -56,31 +56,41 @@ comment on function app.mark_stale(text[]) is 'Has these members served live unt
 
 create function app.tg_user_incentives__mark_stale() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$
-declare
-  user_ids text[];
 begin
-  if tg_level = 'ROW' then
-    user_ids := array[new.user_id];
-  else
-    user_ids := array(select user_id from changed where tg_op = 'DELETE' or not evaluation_due);
+  perform app.mark_stale(array[coalesce(new.user_id, old.user_id)]);
+  return null;
+end
+$$;
+comment on function app.tg_user_incentives__mark_stale() is 'Marks the member of a row that was changed by hand, and is not due.';
+
+create trigger _700_mark_stale_on_update after update on app.user_incentives
+  for each row when (
+    not new.evaluation_due
+    and current_setting('incentives.applying_verdicts', true) is distinct from 'on'
+  )
+  execute function app.tg_user_incentives__mark_stale();
+create trigger _700_mark_stale_on_delete after delete on app.user_incentives
+  for each row execute function app.tg_user_incentives__mark_stale();
+
+-- A row inserted as completed, or as not due, is a rarity: one trigger for both, because even a condition that is not met
+-- costs every writer.
+create function app.tg_user_incentives__record_insert() returns trigger
+  language plpgsql volatile security definer set search_path = '' as $$
+begin
+  if new.status = 'completed' then
+    perform app.record_completions(array[new.id]);
   end if;
-  if user_ids <> '{}' then
-    perform app.mark_stale(user_ids);
+  if not new.evaluation_due then
+    perform app.mark_stale(array[new.user_id]);
   end if;
   return null;
 end
 $$;
-comment on function app.tg_user_incentives__mark_stale() is 'Marks members whose rows changed and are not due.';
+comment on function app.tg_user_incentives__record_insert() is 'A row inserted as completed is recorded and rewarded; one that is not due is marked.';
 
-create trigger _700_mark_stale_on_insert after insert on app.user_incentives
-  for each row when (not new.evaluation_due)
-  execute function app.tg_user_incentives__mark_stale();
-create trigger _700_mark_stale_on_update after update on app.user_incentives
-  referencing new table as changed
-  for each statement execute function app.tg_user_incentives__mark_stale();
-create trigger _700_mark_stale_on_delete after delete on app.user_incentives
-  referencing old table as changed
-  for each statement execute function app.tg_user_incentives__mark_stale();
+create trigger _600_record_insert after insert on app.user_incentives
+  for each row when (new.status = 'completed' or not new.evaluation_due)
+  execute function app.tg_user_incentives__record_insert();
 
 create function app.tg_user_rewards__mark_stale() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$
@@ -93,7 +103,8 @@ comment on function app.tg_user_rewards__mark_stale() is 'Marks members whose re
 
 create trigger _700_mark_stale_on_insert after insert on app.user_rewards
   referencing new table as changed
-  for each statement execute function app.tg_user_rewards__mark_stale();
+  for each statement when (current_setting('incentives.applying_verdicts', true) is distinct from 'on')
+  execute function app.tg_user_rewards__mark_stale();
 create trigger _700_mark_stale_on_update after update on app.user_rewards
   referencing new table as changed
   for each statement execute function app.tg_user_rewards__mark_stale();

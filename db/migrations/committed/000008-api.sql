@@ -1,5 +1,5 @@
---! Previous: sha1:8b7dc2ab130eb7382b7901ceeda894f846c2edaf
---! Hash: sha1:77322fcff90f782e971b45bf1310a631e08fd900
+--! Previous: sha1:58f2cb028a743fc92d02f5fe8d361c427adc2e83
+--! Hash: sha1:5316c90b8158f3cf399142a1096759c584b4a7f6
 --! Message: api
 
 -- Stage 10, api: what a client reads and the one thing it writes. Every view filters by the member whose token the request
