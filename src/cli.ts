@@ -11,9 +11,13 @@ import { migrate } from "./database/migrate.ts";
 import { openDatabase, ownerUrlOf } from "./database/open.ts";
 import type { Database } from "./database/open.ts";
 import { openPool } from "./database/pools.ts";
+import { askToEvaluateAgain } from "./evaluation/evaluate_again.ts";
 import { loadEvaluators } from "./evaluation/registry.ts";
+import { createDisplay, watchDefaults, watchEvaluation } from "./evaluation/watch_evaluation.ts";
 import { createLogger } from "./logger.ts";
 import { start } from "./start.ts";
+import { handleUnhandled } from "./unhandled.ts";
+import { describeParkedJobs, readParkedJobs, retryParkedJobs } from "./worker/parked_jobs.ts";
 
 program
   .name("incentives")
@@ -30,10 +34,16 @@ program
     const configuration = readConfiguration();
     const logger = createLogger(configuration.logLevel);
     const running = await start({ configuration, logger, only });
+    let exitCode: number | undefined;
+    const end = (code: number): void => {
+      exitCode ??= code;
+      void running.stop().finally(() => process.exit(exitCode));
+    };
     // Kept, not `once`: a signal that comes again, as from a process group, must not cut the stopping short.
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-      process.on(signal, () => void running.stop().then(() => process.exit(0)));
+      process.on(signal, () => end(0));
     }
+    handleUnhandled({ logger, restartWorker: (why) => running.restartWorker(why), end });
     console.log(
       running.apiPort === undefined ? "Incentives worker is ready" : ready(running.apiPort),
     );
@@ -87,6 +97,28 @@ program
   );
 
 program
+  .command("evaluate")
+  .description("have everything that is not completed judged again, after an evaluator changed")
+  .addOption(new Option("--all", "of all incentives").conflicts("incentive"))
+  .option("--incentive <key>", "of one incentive, by its key")
+  .action(({ all, incentive }: { all?: true; incentive?: string }) => {
+    if (!all && incentive === undefined) program.error("error: say --all or --incentive KEY");
+    return withOwnerPool(async (pool) => {
+      const asked = await askToEvaluateAgain(pool, incentive);
+      const total = asked.reduce((sum, { open }) => sum + open, 0);
+      const enough = new AbortController();
+      process.once("SIGINT", () => enough.abort());
+      const display = createDisplay(process.stdout, total);
+      const options = { ...watchDefaults, pool, asked, display, enough: enough.signal };
+      console.log(
+        (await watchEvaluation(options))
+          ? `All ${total} rows that are not completed were judged again.`
+          : "Watching is over; the worker goes on with it.",
+      );
+    });
+  });
+
+program
   .command("database-url")
   .description("print the owner's connection string, for example for psql")
   .action(() => withDatabase(async (database) => console.log(ownerUrlOf(database))));
@@ -134,6 +166,35 @@ cache
       console.log(`Members served live: ${liveMembers}.`);
     }),
   );
+
+const jobs = program.command("jobs").description("what the worker could not do");
+
+jobs
+  .command("failed")
+  .description("list the jobs that failed for good, with the reason")
+  .action(() =>
+    withOwnerPool(async (pool) => {
+      const parked = await readParkedJobs(pool);
+      console.log(parked.length > 0 ? describeParkedJobs(parked) : "No job has failed for good.");
+    }),
+  );
+
+jobs
+  .command("retry")
+  .description("try such jobs again, from the first attempt")
+  .argument("[ids...]", "the jobs' ids, as `jobs failed` prints them")
+  .option("--all", "all of them")
+  .action((ids: string[], { all }: { all?: true }) => {
+    if ((ids.length === 0) === (all === undefined)) program.error("error: say --all or ids");
+    const wrong = ids.find((id) => !/^[1-9]\d{0,17}$/.test(id));
+    if (wrong !== undefined) program.error(`error: "${wrong}" is not a job's id`);
+    return withOwnerPool(async (pool) => {
+      const retried = await retryParkedJobs(pool, all ? "all" : ids);
+      console.log(`${retried.length} ${retried.length === 1 ? "job is" : "jobs are"} tried again.`);
+      const unknown = ids.filter((id) => !retried.includes(id));
+      if (unknown.length > 0) throw new Error(`not a failed job: ${unknown.join(", ")}`);
+    });
+  });
 
 async function withDatabase(
   work: (database: Database, logger: ReturnType<typeof createLogger>) => Promise<void>,

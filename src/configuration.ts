@@ -27,6 +27,10 @@ export interface Configuration {
   readonly dataDirectoryIsDefault: boolean;
   readonly postgresBin: string | undefined;
   readonly cacheRefreshCron: string;
+  /** What opens /metrics; without it there is none. */
+  readonly metricsToken: string | undefined;
+  /** Where a worker that runs alone serves /metrics. */
+  readonly metricsPort: number | undefined;
   readonly logLevel: (typeof logLevels)[number];
   readonly nodeEnv: (typeof nodeEnvs)[number];
 }
@@ -58,6 +62,13 @@ const secret = makeValidator<string>((value) => {
   if (value.length >= 32) return value;
   throw new EnvError(
     `has ${value.length} characters; give at least 32 random ones, such as "openssl rand -hex 32" prints.`,
+  );
+});
+
+const bearerToken = makeValidator<string>((value) => {
+  if (/^[\x21-\x7e]{32,}$/.test(value)) return value;
+  throw new EnvError(
+    'cannot be sent as a bearer token; give at least 32 characters without spaces, such as "openssl rand -hex 32" prints.',
   );
 });
 
@@ -122,6 +133,14 @@ const specifications = {
     default: "*/5 * * * *",
     desc: "when the cache is refreshed: minute hour day month weekday, in UTC",
   }),
+  METRICS_TOKEN: bearerToken({
+    default: undefined,
+    desc: "opens /metrics to who sends it as a bearer token; without it there is none",
+  }),
+  METRICS_PORT: port({
+    default: undefined,
+    desc: "port of /metrics for a worker that runs alone; beside an API it is on the API's",
+  }),
   LOG_LEVEL: oneOf(logLevels)({ default: "info", desc: logLevels.join(", ") }),
   NODE_ENV: oneOf(nodeEnvs)({ default: "development", desc: nodeEnvs.join(", ") }),
 };
@@ -140,6 +159,11 @@ export function readConfiguration(
     Object.entries(environment).filter(([, value]) => value !== undefined && value.trim() !== ""),
   );
   const values = cleanEnv(given, specifications, { reporter: refuse });
+  if (values.METRICS_PORT !== undefined && !values.METRICS_TOKEN) {
+    throw new ConfigurationError(
+      "METRICS_PORT: needs METRICS_TOKEN, which opens /metrics; set both",
+    );
+  }
   return Object.freeze({
     port: values.PORT,
     host: values.HOST,
@@ -151,6 +175,8 @@ export function readConfiguration(
     dataDirectoryIsDefault: given["INCENTIVES_DATA_DIR"] === undefined,
     postgresBin: values.INCENTIVES_POSTGRES_BIN,
     cacheRefreshCron: values.CACHE_REFRESH_CRON,
+    metricsToken: values.METRICS_TOKEN,
+    metricsPort: values.METRICS_PORT,
     logLevel: values.LOG_LEVEL,
     nodeEnv: values.NODE_ENV,
   });

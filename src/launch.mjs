@@ -35,13 +35,16 @@ function childEnvironment() {
 async function main() {
   const [first, tool, ...rest] = process.argv.slice(2);
   const forDevelopment = first === "--run";
-  if (forDevelopment && tool !== "jest" && tool !== "check") {
-    throw new Error(`--run knows "jest" and "check", not "${tool ?? ""}".`);
+  if (forDevelopment && !["bench", "jest", "check"].includes(tool)) {
+    throw new Error(`--run knows "bench", "jest" and "check", not "${tool ?? ""}".`);
   }
   await installPackages({ root, forDevelopment });
   const node = findNode();
   const options = { stdio: "inherit", env: childEnvironment() };
   if (tool === "check" && forDevelopment) return runChecks({ root, node, env: options.env });
+  if (tool === "bench" && forDevelopment) {
+    return runChild(node, [quietly, join(root, "test", "bench", "bench.ts"), ...rest], options);
+  }
   if (forDevelopment) {
     const jest = join(root, "node_modules", "jest", "bin", "jest.js");
     const flags = ["--experimental-vm-modules", quietly];

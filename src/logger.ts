@@ -6,17 +6,8 @@ import { pino, destination } from "pino";
 import type { Logger } from "pino";
 
 export type { Logger } from "pino";
+export { errorClass } from "./error_class.ts";
 
 export function createLogger(level: string): Logger {
   return pino({ name: "incentives", level }, destination({ dest: 2, sync: true }));
-}
-
-/**
- * What may be said of an error whose message may repeat a member's data, as PostgreSQL's do: its class and code.
- * Example: `error 22P02`, `TypeError`.
- */
-export function errorClass(error: unknown): string {
-  if (!(error instanceof Error)) return typeof error;
-  const code = "code" in error && typeof error.code === "string" ? ` ${error.code}` : "";
-  return error.name + code;
 }

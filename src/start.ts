@@ -2,6 +2,7 @@
  * The process: opens what it needs in order, and closes it in the reverse order. Called by the CLI's `start` and by tests.
  */
 import { readFile } from "node:fs/promises";
+import type { RequestListener } from "node:http";
 import type { Pool } from "pg";
 import { findAdapterProblems } from "./adapters_in_use.ts";
 import { startApi } from "./api/server.ts";
@@ -12,13 +13,16 @@ import { openDatabase, ownerUrlOf } from "./database/open.ts";
 import type { Database } from "./database/open.ts";
 import { openPool } from "./database/pools.ts";
 import { loadListeners } from "./delivery/registry.ts";
+import { judgingDefaults, JudgingPool } from "./evaluation/judging_pool.ts";
 import { loadEvaluators } from "./evaluation/registry.ts";
 import type { EvaluatorRegistry } from "./evaluation/registry.ts";
 import { LiveSubscriber } from "./live/subscriber.ts";
 import { errorClass } from "./logger.ts";
 import type { Logger } from "./logger.ts";
+import { createMetricsHandler, startMetricsServer } from "./metrics/endpoint.ts";
+import { createGauges } from "./metrics/gauges.ts";
 import { startRunner } from "./worker/runner.ts";
-import { sweep } from "./worker/sweep.ts";
+import type { SupervisedRunner } from "./worker/runner.ts";
 import { buildSchedule, buildTasks } from "./worker/tasks.ts";
 
 export interface StartOptions {
@@ -26,6 +30,8 @@ export interface StartOptions {
   logger: Logger;
   /** Which part to run; both when left out. */
   only?: "api" | "worker" | undefined;
+  /** Where the evaluators are, if not in src/evaluators. */
+  evaluatorsFolder?: string | undefined;
 }
 
 export interface RunningProcess {
@@ -33,6 +39,8 @@ export interface RunningProcess {
   apiPort: number | undefined;
   /** Ends everything in order. Safe to call twice. */
   stop(): Promise<void>;
+  /** Begins the worker anew, if there is one here: something in it is broken. */
+  restartWorker(why: string): void;
 }
 
 type Readiness = Record<string, () => Promise<true | string>>;
@@ -41,6 +49,7 @@ export async function start({
   configuration,
   logger,
   only,
+  evaluatorsFolder,
 }: StartOptions): Promise<RunningProcess> {
   const opened: (() => Promise<void>)[] = [];
   let stopped: Promise<void> | undefined;
@@ -51,16 +60,21 @@ export async function start({
     if (database.ownerUrl) await migrate(database.ownerUrl, logger);
     if (database.isEmbedded) await loadDemoCatalogue(ownerUrlOf(database), logger);
 
-    const evaluators = await loadEvaluators();
+    const evaluators = await loadEvaluators(evaluatorsFolder);
     const readiness: Readiness = {};
-    if (only !== "api") {
-      await startWorkerPart({ configuration, logger, database, evaluators, opened, readiness });
-    }
-    const apiPort =
-      only === "worker"
-        ? undefined
-        : await startApiPart({ configuration, logger, database, evaluators, opened, readiness });
-    return { apiPort, stop };
+    const part: Part = {
+      configuration,
+      logger,
+      database,
+      evaluators,
+      evaluatorsFolder,
+      opened,
+      readiness,
+    };
+    const runner = only === "api" ? undefined : await startWorkerPart(part);
+    if (only === "worker") await startMetricsPart(part);
+    const apiPort = only === "worker" ? undefined : await startApiPart(part);
+    return { apiPort, stop, restartWorker: (why) => runner?.restart(why) };
   } catch (error) {
     await stop();
     throw error;
@@ -72,36 +86,45 @@ interface Part {
   logger: Logger;
   database: Database;
   evaluators: EvaluatorRegistry;
+  evaluatorsFolder: string | undefined;
   /** What to close, in the order in which it was opened. */
   opened: (() => Promise<void>)[];
   readiness: Readiness;
 }
 
-async function startWorkerPart(part: Part): Promise<void> {
+async function startWorkerPart(part: Part): Promise<SupervisedRunner> {
   const { configuration, logger, database, evaluators, opened, readiness } = part;
   const listeners = await loadListeners();
-  const pool = openPool(ownerUrlOf(database), "worker", 10, logger);
+  const pool = openPool(ownerUrlOf(database), "worker", 6, logger);
   opened.push(() => pool.end());
   for (const problem of await findAdapterProblems(pool, evaluators, listeners)) {
     logger.error(problem);
   }
 
+  const judges = new JudgingPool({
+    ...judgingDefaults,
+    ...(part.evaluatorsFolder && { evaluatorsFolder: part.evaluatorsFolder }),
+  });
+  opened.push(() => judges.close());
   const stopping = new AbortController();
+  const outOfTime = new AbortController();
+  const signals = { stopping: stopping.signal, outOfTime: outOfTime.signal };
   const runner = await startRunner({
-    pool,
-    tasks: buildTasks({ pool, evaluators, listeners, logger, stopping: stopping.signal }),
+    databaseUrl: ownerUrlOf(database),
+    tasks: buildTasks({ pool, evaluators, judges, listeners, logger, ...signals }),
     schedule: buildSchedule(configuration.cacheRefreshCron),
     logger,
     concurrency: 4,
   });
   opened.push(async () => {
     stopping.abort();
+    setTimeout(() => outOfTime.abort(), 3000).unref();
     await runner.stop();
   });
-  await sweep(pool);
   readiness.worker = async () => runner.isRunning() || "not running";
   readiness.adapters = async () =>
     (await findAdapterProblems(pool, evaluators, listeners)).join("; ") || true;
+  return runner;
 }
 
 async function startApiPart(part: Part): Promise<number> {
@@ -125,9 +148,34 @@ async function startApiPart(part: Part): Promise<number> {
     logger,
     production: configuration.nodeEnv === "production",
     readiness: () => askAll(readiness),
+    metrics: openMetrics(part),
   });
   opened.push(() => api.stop());
   return api.port;
+}
+
+/** For a worker that runs alone; beside an API the metrics are on its port. */
+async function startMetricsPart(part: Part): Promise<void> {
+  const { host, metricsPort } = part.configuration;
+  const metrics = openMetrics(part);
+  if (!metrics || metricsPort === undefined) return;
+  const server = await startMetricsServer(metrics, host, metricsPort);
+  part.opened.push(() => server.stop());
+}
+
+/** Undefined without METRICS_TOKEN. What the database knows is left out where the owner's URL is not known. */
+function openMetrics({
+  configuration,
+  database,
+  logger,
+  opened,
+}: Part): RequestListener | undefined {
+  const { metricsToken: token } = configuration;
+  if (!token) return undefined;
+  if (!database.ownerUrl) return createMetricsHandler({ token, gauges: undefined, logger });
+  const pool = openPool(database.ownerUrl, "metrics", 1, logger);
+  opened.push(() => pool.end());
+  return createMetricsHandler({ token, gauges: createGauges(pool, logger), logger });
 }
 
 async function isReachable(pool: Pool): Promise<true | string> {

@@ -43,13 +43,16 @@ describe("the files keep the house rules:", () => {
       buildTasks({
         pool: undefined as never,
         evaluators: new Map(),
+        judges: undefined as never,
         listeners: new Map(),
         logger: undefined as never,
         stopping: new AbortController().signal,
+        outOfTime: new AbortController().signal,
       }),
     );
     expect(named).toEqual([
       "deliver_incentive_completed",
+      "evaluate_again",
       "evaluate_incentive",
       "evaluate_incentives",
     ]);

@@ -7,6 +7,7 @@ import { createTestDatabase } from "./test_database.ts";
 import type { TestDatabase } from "./test_database.ts";
 
 const jwtSecret = "a secret for tests, of more than 32 characters";
+export const metricsToken = "another-secret-for-tests-of-more-than-32";
 
 export interface TestProcess {
   database: TestDatabase;
@@ -42,6 +43,7 @@ export async function startTestProcess(existing?: TestDatabase): Promise<TestPro
     DATABASE_URL: database.ownerUrl,
     AUTH_DATABASE_URL: database.authenticatorUrl,
     JWT_SECRET: jwtSecret,
+    METRICS_TOKEN: metricsToken,
     NODE_ENV: "test",
   });
   const running = await start({ configuration, logger: createLogger("silent") });

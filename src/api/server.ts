@@ -3,7 +3,7 @@
  * only, and connects as the authenticator.
  */
 import { createServer } from "node:http";
-import type { Server } from "node:http";
+import type { RequestListener, Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import express from "express";
 import type { Express } from "express";
@@ -28,6 +28,8 @@ export interface ApiOptions {
   production: boolean;
   /** Each part of the process and whether it is well, for /readyz. */
   readiness: () => Promise<Record<string, true | string>>;
+  /** Answers /metrics, after asking for its token; undefined: there is none. */
+  metrics: RequestListener | undefined;
 }
 
 export interface RunningApi {
@@ -62,7 +64,8 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
 }
 
 /** Alive: this process answers. Ready: so does everything it needs, each by its name. */
-function healthRoutes(app: Express, { readiness }: ApiOptions): void {
+function healthRoutes(app: Express, { readiness, metrics }: ApiOptions): void {
+  if (metrics) app.get("/metrics", metrics);
   app.get("/healthz", (_request, response) => {
     response.json({ status: "ok" });
   });

@@ -5,8 +5,10 @@
 import type { Task } from "graphile-worker";
 import pLimit from "p-limit";
 import type { Pool } from "pg";
+import { JobError } from "../job_error.ts";
 import { errorClass } from "../logger.ts";
 import type { Logger } from "../logger.ts";
+import { countDelivery } from "../metrics/registry.ts";
 import type { IncentiveCompleted, IncentiveCompletedListener } from "./listener.ts";
 import type { ListenerRegistry } from "./registry.ts";
 
@@ -53,10 +55,14 @@ export function deliverIncentiveCompleted(
         if (!event || !active.has(listener)) {
           // Erased since, or switched off since: there is nobody to tell, or nothing to tell of.
           options.logger.info({ listener, eventId: event_id }, "delivery no longer wanted");
+          countDelivery(nameForMetrics(listener, options.registry), "not_wanted");
           return;
         }
         const adapter = options.registry.get(listener);
-        if (!adapter) throw new Error(`event ${event_id}: no adapter src/listeners/${listener}.ts`);
+        if (!adapter) {
+          countDelivery(nameForMetrics(listener, options.registry), "failed");
+          throw new JobError(`event ${event_id}: no adapter src/listeners/${listener}.ts`);
+        }
         await callListener(adapter, event, options);
       }),
     );
@@ -74,11 +80,18 @@ async function callListener(
       adapter.handle(event, { signal, logger: logger.child({ listener: adapter.name }) }),
       rejectWhenAborted(signal),
     ]);
+    countDelivery(adapter.name, "delivered");
   } catch (error) {
     const reason = errorClass(error);
+    countDelivery(adapter.name, "failed");
     logger.warn({ listener: adapter.name, eventId: event.id, error: reason }, "delivery failed");
-    throw new Error(`event ${event.id}, listener ${adapter.name}: ${reason}`);
+    throw new JobError(`event ${event.id}, listener ${adapter.name}: ${reason}`);
   }
+}
+
+/** A job may name anybody; only names of adapters become labels. */
+function nameForMetrics(listener: string, registry: ListenerRegistry): string {
+  return registry.has(listener) ? listener : "unknown";
 }
 
 function rejectWhenAborted(signal: AbortSignal): Promise<never> {
@@ -96,7 +109,7 @@ function checkPayload(payload: unknown): Delivery[] {
     typeof (entry as Delivery).listener === "string" &&
     /^[1-9]\d{0,18}$/.test((entry as Delivery).event_id);
   if (!Array.isArray(payload) || !payload.every(isDelivery)) {
-    throw new Error(
+    throw new JobError(
       'deliver_incentive_completed expects [{"listener": "<name>", "event_id": "<id>"}, …]',
     );
   }

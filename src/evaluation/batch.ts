@@ -3,73 +3,78 @@
  * anywhere leaves nothing half done. Called by the tasks. It must never let one bad row hold up the others: that row is
  * handed to a job of its own.
  */
+import { DatabaseError } from "pg";
 import type { ClientBase } from "pg";
-import { Temporal } from "temporal-polyfill";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
-import type { Verdict } from "./evaluator.ts";
-import { checkCriteria, judge } from "./judge.ts";
+import { countEvaluated, countHandedOver, observeBatch } from "../metrics/registry.ts";
+import { checkCriteria } from "./judge.ts";
 import type { Incentive } from "./judge.ts";
+import type { JudgedRow, JudgingPool, RowToJudge } from "./judging_pool.ts";
 import type { EvaluatorRegistry } from "./registry.ts";
 
-export interface ClaimedRow {
-  id: string;
-  incentive_id: number;
-  data: unknown;
+export interface Judging {
+  registry: EvaluatorRegistry;
+  judges: JudgingPool;
+  logger: Logger;
+  /** The ids of the incentives that could be judged at the last look at the catalogue. */
+  judgeable: number[];
 }
 
-/** The catalogue as this transaction sees it, and the transaction's time. */
-export interface Catalogue {
-  now: Temporal.Instant;
-  incentives: Map<number, Incentive>;
-}
+type Verdict = Extract<JudgedRow, { status: string }>;
+type Catalogue = Map<number, Incentive & { key: string }>;
 
-interface Judged {
-  id: string;
-  verdict: Verdict;
+interface Claim {
+  rows: RowToJudge[];
+  incentives: Catalogue;
+  /** The transaction's time, in milliseconds since 1970. */
+  now: number;
 }
 
 /**
- * Judges up to `limit` due rows. Returns how many were claimed: 0 when none is due that can be judged. Rows whose incentive
+ * Judges up to `limit` due rows with an id above `after`. Returns how many were claimed, and the last id. Rows whose incentive
  * names an evaluator that is not here, or criteria it does not accept, are left due until that is mended.
  */
 export async function evaluateBatch(
   client: ClientBase,
-  registry: EvaluatorRegistry,
-  limit: number,
-  logger: Logger,
-): Promise<number> {
-  return inTransaction(client, async () => {
-    const catalogue = await readCatalogue(client);
-    const rows = await claim(client, judgeableIds(catalogue, registry), limit);
-    if (rows.length === 0) return 0;
-    const judged: Judged[] = [];
-    for (const row of rows) {
-      try {
-        judged.push({ id: row.id, verdict: judgeRow(row, catalogue, registry) });
-      } catch (error) {
-        await handOver(client, row.id, error, logger);
-      }
-    }
-    await applyIsolating(client, judged, logger);
-    return rows.length;
+  judging: Judging,
+  { limit, after }: { limit: number; after: string },
+): Promise<{ claimed: number; last: string }> {
+  const started = performance.now();
+  const run = (applyAll: typeof applyIsolating) =>
+    inTransaction(client, async () => {
+      const claim = await claimRows(client, judging, limit, after);
+      const judged = await judgeClaim(client, judging, claim);
+      return { ...claim, verdicts: await applyAll(client, judged, judging.logger) };
+    });
+  const { rows, incentives, verdicts } = await run(applyAtOnce).catch((error: unknown) => {
+    // The server refused something: claim again, and find out what. A broken connection is not its refusal.
+    if (!(error instanceof DatabaseError) || error.severity !== "ERROR") throw error;
+    return run(applyIsolating);
   });
+  if (rows.length > 0) {
+    observeBatch(rows.length, (performance.now() - started) / 1000);
+    countVerdicts(rows, verdicts, incentives);
+  }
+  return { claimed: rows.length, last: rows.at(-1)?.id ?? after };
 }
 
-/** Judges one row, due or not. Throws what the evaluator threw. */
+/** Judges one row, due or not. Throws an error named after what the evaluator threw. */
 export async function evaluateRow(
   client: ClientBase,
-  registry: EvaluatorRegistry,
+  { judges }: Judging,
   id: string,
 ): Promise<void> {
   await inTransaction(client, async () => {
-    const catalogue = await readCatalogue(client);
-    const { rows } = await client.query<ClaimedRow>(
-      "select id, incentive_id, data from app.user_incentives where id = $1 for update",
+    const { rows } = await client.query<RowToJudge>(
+      "select id, incentive_id, data::text as data from app.user_incentives where id = $1 for update",
       [id],
     );
-    for (const row of rows) {
-      await apply(client, [{ id, verdict: judgeRow(row, catalogue, registry) }]);
+    const { incentives, now } = await readCatalogue(client);
+    const judged = await judges.judge(rows, incentives, now);
+    for (const row of judged) {
+      if ("error" in row) throw Object.assign(new Error("not judged"), { name: row.error });
+      await apply(client, [row]);
     }
   });
 }
@@ -87,83 +92,121 @@ async function inTransaction<T>(client: ClientBase, work: () => Promise<T>): Pro
   }
 }
 
-async function readCatalogue(client: ClientBase): Promise<Catalogue> {
-  const { rows } = await client.query<Incentive & { id: number; now: Date }>({
+/** Read after the rows are locked, the clock too: who changes an incentive makes due again what is not locked then. */
+async function readCatalogue(client: ClientBase): Promise<Omit<Claim, "rows">> {
+  const { rows } = await client.query<Incentive & { key: string; id: number; now: Date }>({
     name: "read_catalogue",
     text: `
-      select id, evaluator, criteria, is_active, starts_at, ends_at, now() as now
+      select id, key, evaluator, criteria, is_active, starts_at, ends_at, clock_timestamp() as now
       from app.incentives`,
   });
-  const now = rows[0]?.now ?? new Date(0);
   return {
-    now: Temporal.Instant.fromEpochMilliseconds(now.getTime()),
     incentives: new Map(rows.map((row) => [row.id, row])),
+    now: rows[0]?.now.getTime() ?? 0,
   };
 }
 
-/** The incentives that can be judged here: their adapter is present and accepts their criteria. */
-function judgeableIds({ incentives }: Catalogue, registry: EvaluatorRegistry): number[] {
-  return [...incentives]
-    .filter(([, incentive]) => registry.has(incentive.evaluator))
-    .filter(
-      ([, incentive]) =>
-        checkCriteria(registry, incentive.evaluator, incentive.criteria).length === 0,
-    )
-    .map(([id]) => id);
+async function claimRows(
+  client: ClientBase,
+  judging: Judging,
+  limit: number,
+  after: string,
+): Promise<Claim> {
+  for (;;) {
+    const { judgeable } = judging;
+    const rows = await lockRows(client, judgeable, limit, after);
+    const catalogue = await readCatalogue(client);
+    judging.judgeable = judgeableIds(catalogue.incentives, judging.registry);
+    const isNew = judging.judgeable.some((id) => !judgeable.includes(id));
+    if (rows.length > 0 || !isNew) return { rows, ...catalogue };
+  }
 }
 
-async function claim(
+async function lockRows(
   client: ClientBase,
-  incentiveIds: number[],
+  judgeable: number[],
   limit: number,
-): Promise<ClaimedRow[]> {
-  const { rows } = await client.query<ClaimedRow>({
+  after: string,
+): Promise<RowToJudge[]> {
+  const { rows } = await client.query<RowToJudge>({
     name: "claim_due_rows",
     text: `
-      select id, incentive_id, data
+      select id, incentive_id, data::text as data
       from app.user_incentives
       where evaluation_due
-      and incentive_id = any ($1)
+      and id > $1
+      and incentive_id = any ($2)
       order by id
-      limit $2
+      limit $3
       for update skip locked`,
-    values: [incentiveIds, limit],
+    values: [after, judgeable, limit],
   });
   return rows;
 }
 
-function judgeRow(row: ClaimedRow, catalogue: Catalogue, registry: EvaluatorRegistry): Verdict {
-  const incentive = catalogue.incentives.get(row.incentive_id);
-  if (!incentive) throw new Error(`Incentive ${row.incentive_id} is not in the catalogue`);
-  return judge(registry, incentive, { data: row.data, now: catalogue.now });
+/** The incentives that can be judged here: their adapter is present and accepts their criteria. */
+function judgeableIds(incentives: Catalogue, registry: EvaluatorRegistry): number[] {
+  return [...incentives]
+    .filter(([, { evaluator }]) => registry.has(evaluator))
+    .filter(([, { evaluator, criteria }]) => !checkCriteria(registry, evaluator, criteria).length)
+    .map(([id]) => id);
 }
 
-/** Applies the verdicts; when the database refuses, halves the set until the refused row stands alone. */
-async function applyIsolating(client: ClientBase, judged: Judged[], logger: Logger): Promise<void> {
-  if (judged.length === 0) return;
+/** What was judged; what could not be is handed over, and what there was no time for is still due. */
+async function judgeClaim(
+  client: ClientBase,
+  { judges, logger }: Judging,
+  { rows, incentives, now }: Claim,
+): Promise<Verdict[]> {
+  if (rows.length === 0) return [];
+  const verdicts: Verdict[] = [];
+  for (const row of await judges.judge(rows, incentives, now)) {
+    if ("error" in row) await handOver(client, row.id, row.error, logger);
+    else verdicts.push(row);
+  }
+  return verdicts;
+}
+
+async function applyAtOnce(client: ClientBase, verdicts: Verdict[]): Promise<Verdict[]> {
+  if (verdicts.length > 0) await apply(client, verdicts);
+  return verdicts;
+}
+
+/** Applies the verdicts; when the database refuses, halves the set until the refused row stands alone. Returns the applied. */
+async function applyIsolating(
+  client: ClientBase,
+  verdicts: Verdict[],
+  logger: Logger,
+): Promise<Verdict[]> {
+  if (verdicts.length === 0) return [];
   await client.query("savepoint verdicts");
   try {
-    await apply(client, judged);
-    await client.query("release savepoint verdicts");
+    await apply(client, verdicts);
+    return verdicts;
   } catch (error) {
     await client.query("rollback to savepoint verdicts");
-    const [only] = judged;
-    if (judged.length === 1 && only) return handOver(client, only.id, error, logger);
-    const half = Math.ceil(judged.length / 2);
-    await applyIsolating(client, judged.slice(0, half), logger);
-    await applyIsolating(client, judged.slice(half), logger);
+    const [only] = verdicts;
+    if (verdicts.length === 1 && only) {
+      await handOver(client, only.id, errorClass(error), logger);
+      return [];
+    }
+    const half = Math.ceil(verdicts.length / 2);
+    return [
+      ...(await applyIsolating(client, verdicts.slice(0, half), logger)),
+      ...(await applyIsolating(client, verdicts.slice(half), logger)),
+    ];
   }
 }
 
-async function apply(client: ClientBase, judged: Judged[]): Promise<void> {
+async function apply(client: ClientBase, verdicts: Verdict[]): Promise<void> {
   await client.query({
     name: "apply_verdicts",
     text: "select app.apply_verdicts($1::bigint[], $2::text[], $3::float8[], $4::jsonb[])",
     values: [
-      judged.map(({ id }) => id),
-      judged.map(({ verdict }) => verdict.status),
-      judged.map(({ verdict }) => verdict.progress),
-      judged.map(({ verdict }) => JSON.stringify(verdict.explanation)),
+      verdicts.map(({ id }) => id),
+      verdicts.map(({ status }) => status),
+      verdicts.map(({ progress }) => progress),
+      verdicts.map(({ explanation }) => explanation),
     ],
   });
 }
@@ -172,13 +215,21 @@ async function apply(client: ClientBase, judged: Judged[]): Promise<void> {
 async function handOver(
   client: ClientBase,
   id: string,
-  error: unknown,
+  error: string,
   logger: Logger,
 ): Promise<void> {
-  logger.warn({ userIncentiveId: id, error: errorClass(error) }, "row handed to a job of its own");
+  logger.warn({ userIncentiveId: id, error }, "row handed to a job of its own");
+  countHandedOver();
   await client.query(
     "select graphile_worker.add_job('evaluate_incentive', json_build_object('user_incentive_id', $1::text))",
     [id],
   );
   await client.query("update app.user_incentives set evaluation_due = false where id = $1", [id]);
+}
+
+function countVerdicts(rows: RowToJudge[], verdicts: Verdict[], incentives: Catalogue): void {
+  const incentiveOf = new Map(rows.map(({ id, incentive_id }) => [id, incentive_id]));
+  for (const { id, status } of verdicts) {
+    countEvaluated(incentives.get(incentiveOf.get(id) ?? 0)?.key ?? "", status, 1);
+  }
 }

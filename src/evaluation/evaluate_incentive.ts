@@ -3,9 +3,10 @@
  * retries and pauses apply; when they are used up the job stays, parked, with its reason.
  */
 import type { Task } from "graphile-worker";
+import { JobError } from "../job_error.ts";
 import { errorClass } from "../logger.ts";
 import { evaluateRow } from "./batch.ts";
-import type { EvaluationOptions } from "./evaluate_incentives.ts";
+import type { Judging } from "./batch.ts";
 
 declare global {
   namespace GraphileWorker {
@@ -15,16 +16,14 @@ declare global {
   }
 }
 
-export function evaluateIncentive({
-  registry,
-}: Pick<EvaluationOptions, "registry">): Task<"evaluate_incentive"> {
+export function evaluateIncentive(judging: Judging): Task<"evaluate_incentive"> {
   return async (payload, helpers) => {
     const id = checkPayload(payload);
     try {
-      await helpers.withPgClient((client) => evaluateRow(client, registry, id));
+      await helpers.withPgClient((client) => evaluateRow(client, judging, id));
     } catch (error) {
       // The job keeps this message where operators read it, and an error's own message may repeat what a member recorded.
-      throw new Error(`user incentive ${id}: ${errorClass(error)}`);
+      throw new JobError(`user incentive ${id}: ${errorClass(error)}`, { cause: error });
     }
   };
 }
@@ -33,7 +32,7 @@ export function evaluateIncentive({
 function checkPayload(payload: unknown): string {
   const id = (payload as { user_incentive_id?: unknown } | null)?.user_incentive_id;
   if (typeof id !== "string" || !/^[1-9]\d{0,18}$/.test(id)) {
-    throw new Error('evaluate_incentive expects {"user_incentive_id": "<id>"}');
+    throw new JobError('evaluate_incentive expects {"user_incentive_id": "<id>"}');
   }
   return id;
 }

@@ -5,9 +5,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Task } from "graphile-worker";
 import type { ClientBase } from "pg";
-import type { Logger } from "../logger.ts";
 import { evaluateBatch } from "./batch.ts";
-import type { EvaluatorRegistry } from "./registry.ts";
+import type { Judging } from "./batch.ts";
 
 declare global {
   namespace GraphileWorker {
@@ -18,13 +17,15 @@ declare global {
   }
 }
 
-export interface EvaluationOptions {
-  registry: EvaluatorRegistry;
-  logger: Logger;
+export interface EvaluationOptions extends Judging {
   /** Aborted when this process is stopping: the run ends after the batch in hand. */
   stopping: AbortSignal;
-  /** Rows a batch. */
+  /** Rows a batch, at the most. */
   batchSize: number;
+  /** How often to look for due rows while awake and idle, in milliseconds. */
+  lookEveryMs: number;
+  /** How long to let rows gather while awake and busy, in milliseconds: batches of a few rows would cost more each. */
+  gatherMs: number;
   /** How long to stay awake after the last due row before believing that there is none, in milliseconds. */
   lingerMs: number;
   /** How long to stay awake at the most, in milliseconds: while awake, nobody rings. */
@@ -37,32 +38,45 @@ export interface EvaluationOptions {
 
 export const evaluationDefaults = {
   batchSize: 1000,
-  lingerMs: 30,
+  lookEveryMs: 1,
+  gatherMs: 20,
+  lingerMs: 100,
   awakeAtMostMs: 2000,
   waitAtMostMs: 1000,
   ending: "wait_for_writers",
 } as const;
 
 export function evaluateIncentives(options: EvaluationOptions): Task<"evaluate_incentives"> {
-  return (_payload, helpers) => helpers.withPgClient((client) => runBell(client, options));
+  return (_payload, helpers) =>
+    helpers.withPgClient((client) => runBell({ client, second: helpers.withPgClient }, options));
 }
 
-/** One run of the bell's job on one connection. */
-export async function runBell(client: ClientBase, options: EvaluationOptions): Promise<void> {
+/** The connection that holds AWAKE, and a way to a second one when there is a backlog. */
+export interface BellConnections {
+  client: ClientBase;
+  second: <T>(work: (client: ClientBase) => Promise<T>) => Promise<T>;
+}
+
+/** One run of the bell's job. */
+export async function runBell(
+  connections: BellConnections,
+  options: EvaluationOptions,
+): Promise<void> {
+  const { client } = connections;
   if (await fallAwake(client)) {
     try {
-      await drainAndLinger(client, options);
+      await drainAndLinger(connections, options);
     } finally {
       await client.query("select pg_advisory_unlock(app.awake_lock())");
     }
   } else {
-    await drain(client, options, Date.now() + options.awakeAtMostMs);
+    await drain(connections, options, Date.now() + options.awakeAtMostMs);
   }
   if (options.ending === "first_empty_claim") return;
-  const over =
-    (await waitForWriters(client, options)) &&
-    (await drain(client, options, Date.now() + options.awakeAtMostMs));
-  if (!over) await ringLater(client);
+  if (!(await waitForWriters(client, options))) await ring(client, "1 second");
+  else if (!(await drain(connections, options, Date.now() + options.awakeAtMostMs))) {
+    await ring(client, "0");
+  }
 }
 
 /** Refused while another run is awake, or for the microseconds in which a writer looks at the lock. */
@@ -77,30 +91,81 @@ async function fallAwake(client: ClientBase): Promise<boolean> {
   return false;
 }
 
-async function drainAndLinger(client: ClientBase, options: EvaluationOptions): Promise<void> {
+async function drainAndLinger(
+  connections: BellConnections,
+  options: EvaluationOptions,
+): Promise<void> {
   const bedtime = Date.now() + options.awakeAtMostMs;
-  let lastWork = Date.now();
-  while (Date.now() < bedtime && Date.now() - lastWork < options.lingerMs) {
-    if (options.stopping.aborted) return;
-    if ((await evaluateSome(client, options)) > 0) lastWork = Date.now();
-    else await sleep(5);
+  for (let lastWork = Date.now(); Date.now() - lastWork < options.lingerMs; ) {
+    if (options.stopping.aborted || Date.now() > bedtime) return;
+    const judged = (await isAnythingDue(connections.client))
+      ? await evaluateDue(connections, options, bedtime)
+      : 0;
+    if (judged > 0) lastWork = Date.now();
+    await sleep(judged > 3 ? options.gatherMs : options.lookEveryMs);
   }
+}
+
+/** A look that costs less than a claim. */
+async function isAnythingDue(client: ClientBase): Promise<boolean> {
+  const { rows } = await client.query<{ due: boolean }>({
+    name: "is_anything_due",
+    text: "select exists (select from app.user_incentives where evaluation_due) as due",
+  });
+  return rows[0]?.due ?? false;
 }
 
 /** Judges until nothing is due (true), or until the deadline or the end of this process is near (false). */
 async function drain(
-  client: ClientBase,
+  connections: BellConnections,
   options: EvaluationOptions,
   deadline: number,
 ): Promise<boolean> {
   while (!options.stopping.aborted && Date.now() < deadline) {
-    if ((await evaluateSome(client, options)) === 0) return true;
+    if ((await evaluateDue(connections, options, deadline)) === 0) return true;
   }
   return false;
 }
 
-function evaluateSome(client: ClientBase, options: EvaluationOptions): Promise<number> {
-  return evaluateBatch(client, options.registry, options.batchSize, options.logger);
+/** Judges a batch; when it was full there is a backlog, and two lanes work it off. Returns how many rows were judged. */
+async function evaluateDue(
+  { client, second }: BellConnections,
+  options: EvaluationOptions,
+  deadline: number,
+): Promise<number> {
+  const { claimed, last } = await evaluateBatch(client, options, {
+    limit: options.batchSize,
+    after: "0",
+  });
+  if (claimed < options.batchSize) return claimed;
+  // The database works for one lane while the other's rows are judged.
+  const lane = (own: ClientBase) => workOff(own, options, { after: last, deadline });
+  const judged = await Promise.all([lane(client), second(lane)]);
+  return judged.reduce((sum, rows) => sum + rows, claimed);
+}
+
+/** Upwards by id, so that no look starts again at the rows that are done. Ends at the first batch that is not full. */
+async function workOff(
+  client: ClientBase,
+  options: EvaluationOptions,
+  { after, deadline }: { after: string; deadline: number },
+): Promise<number> {
+  let sum = 0;
+  for (let limit = options.batchSize; !options.stopping.aborted && Date.now() < deadline; ) {
+    const started = Date.now();
+    const { claimed, last } = await evaluateBatch(client, options, { limit, after });
+    sum += claimed;
+    if (claimed < limit) break;
+    after = last;
+    limit = nextLimit(limit, Date.now() - started, options.batchSize);
+  }
+  return sum;
+}
+
+/** A batch holds its rows' locks, and members may wait for them: about a tenth of a second. */
+function nextLimit(limit: number, tookMs: number, atMost: number): number {
+  const fitting = Math.round((limit * 100) / Math.max(tookMs, 1));
+  return Math.max(10, Math.min(fitting, limit * 2, atMost));
 }
 
 /** Waits until every transaction that has its id by now is over; false when that takes too long. */
@@ -120,6 +185,9 @@ async function waitForWriters(client: ClientBase, options: EvaluationOptions): P
 }
 
 /** Whoever takes a bell job that waits now will take its x later than this run did, so one such job is enough. */
-async function ringLater(client: ClientBase): Promise<void> {
-  await client.query("select app.ring_bell('1 second') where not app.bell_is_waiting()");
+async function ring(client: ClientBase, after: string): Promise<void> {
+  await client.query(
+    "select app.ring_bell($1::interval) where not app.bell_is_waiting()",
+    [after],
+  );
 }

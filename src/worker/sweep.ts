@@ -1,21 +1,15 @@
 /**
- * The task `sweep`: the belt beside the bell's braces. Rings if anything is due and no bell job waits: after a start, after
- * the last attempt of a bell job was used up, after an adapter came that was missing. Tests of the bell run without it.
+ * The sweep: frees what dead workers left locked, hurries what lost its connection, and rings for rows that nobody will look
+ * at. It is the belt beside the bell's braces (db: 000010-jobs.sql). Called by each run of the worker, at its start and every
+ * few seconds. Tests of the bell run without it.
  */
 import type { Pool } from "pg";
 
-declare global {
-  namespace GraphileWorker {
-    interface Tasks {
-      /** Whatever the schedule adds (`_cron`) is not looked at. */
-      sweep: object;
-    }
-  }
-}
-
-export async function sweep(pool: Pool): Promise<void> {
-  await pool.query(`
-    select app.ring_bell()
-    where exists (select from app.user_incentives where evaluation_due)
-    and not app.bell_is_waiting()`);
+/** `thorough` rings for whatever is due. Returns the ids of the workers that were found dead. */
+export async function sweep(pool: Pool, tasks: string[], thorough: boolean): Promise<string[]> {
+  const { rows } = await pool.query<{ dead: string[] }>("select app.sweep($1, $2) as dead", [
+    tasks,
+    thorough,
+  ]);
+  return rows[0]?.dead ?? [];
 }

@@ -8,36 +8,42 @@ import {
   deliveryDefaults,
 } from "../delivery/deliver_incentive_completed.ts";
 import type { ListenerRegistry } from "../delivery/registry.ts";
+import { evaluateAgainTask } from "../evaluation/evaluate_again.ts";
 import { evaluateIncentive } from "../evaluation/evaluate_incentive.ts";
 import { evaluateIncentives, evaluationDefaults } from "../evaluation/evaluate_incentives.ts";
+import type { JudgingPool } from "../evaluation/judging_pool.ts";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import type { Logger } from "../logger.ts";
-import { sweep } from "./sweep.ts";
+import { withSafeErrors } from "./safe_tasks.ts";
 
 export interface TaskOptions {
   pool: Pool;
   evaluators: EvaluatorRegistry;
+  judges: JudgingPool;
   listeners: ListenerRegistry;
   logger: Logger;
+  /** Begin nothing more: aborted as soon as this process is told to stop. */
   stopping: AbortSignal;
+  /** Give up what is in hand: aborted when the time that stopping may take is over. */
+  outOfTime: AbortSignal;
 }
 
 export function buildTasks(options: TaskOptions): TaskList {
-  const { pool, evaluators, listeners, logger, stopping } = options;
-  const evaluation = { ...evaluationDefaults, registry: evaluators, logger, stopping };
-  return {
+  const { pool, evaluators, judges, listeners, logger, stopping, outOfTime } = options;
+  const evaluation = { ...evaluationDefaults, registry: evaluators, judges, judgeable: [], logger, stopping };
+  return withSafeErrors({
     evaluate_incentives: evaluateIncentives(evaluation),
     evaluate_incentive: evaluateIncentive(evaluation),
+    evaluate_again: evaluateAgainTask(pool),
     deliver_incentive_completed: deliverIncentiveCompleted({
       ...deliveryDefaults,
       registry: listeners,
       pool,
       logger,
-      stopping,
+      stopping: outOfTime,
     }),
     refresh_cache: refreshCacheTask(pool, logger),
-    sweep: () => sweep(pool),
-  };
+  });
 }
 
 /** Times are UTC. `cacheRefreshCron` has five fields, as in crontab. */
@@ -47,13 +53,7 @@ export function buildSchedule(cacheRefreshCron: string): ParsedCronItem[] {
       task: "refresh_cache",
       match: cacheRefreshCron,
       identifier: "refresh_cache",
-      options: { backfillPeriod: 0, maxAttempts: 1, jobKey: "refresh_cache" },
-    },
-    {
-      task: "sweep",
-      match: "* * * * *",
-      identifier: "sweep",
-      options: { backfillPeriod: 0, maxAttempts: 1, jobKey: "sweep" },
+      options: { backfillPeriod: 0, maxAttempts: 5, jobKey: "refresh_cache" },
     },
   ]);
 }

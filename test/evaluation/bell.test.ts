@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/gl
 import type { PoolClient } from "pg";
 import { evaluationDefaults, runBell } from "../../src/evaluation/evaluate_incentives.ts";
 import type { EvaluationOptions } from "../../src/evaluation/evaluate_incentives.ts";
+import { JudgingPool, judgingDefaults } from "../../src/evaluation/judging_pool.ts";
 import { loadEvaluators } from "../../src/evaluation/registry.ts";
 import { createLogger } from "../../src/logger.ts";
 import { createTestDatabase, waitUntil } from "../test_database.ts";
@@ -12,11 +13,17 @@ let database: TestDatabase;
 let options: EvaluationOptions;
 let clients: PoolClient[] = [];
 
+function answer(client: PoolClient, own: EvaluationOptions): Promise<void> {
+  return runBell({ client, second: (work) => work(client) }, own);
+}
+
 beforeAll(async () => {
   database = await createTestDatabase();
   options = {
     ...evaluationDefaults,
     registry: await loadEvaluators(),
+    judges: new JudgingPool(judgingDefaults),
+    judgeable: [],
     logger: createLogger("silent"),
     stopping: new AbortController().signal,
     lingerMs: 300,
@@ -24,7 +31,10 @@ beforeAll(async () => {
   };
 });
 
-afterAll(() => database.drop());
+afterAll(async () => {
+  await options.judges.close();
+  await database.drop();
+});
 
 afterEach(async () => {
   for (const client of clients) client.release();
@@ -88,7 +98,7 @@ async function firstWriterCommitsLast(
 ) {
   const [first, second, worker] = [await connect(), await connect(), await connect()];
   await write(database.pool, "early");
-  const run = runBell(worker, { ...options, ending });
+  const run = answer(worker, { ...options, ending });
   await waitUntil("the run is awake", isSomebodyAwake);
 
   await first.query("begin");
@@ -126,7 +136,7 @@ describe("a run of the bell's job", () => {
     const [slow, worker] = [await connect(), await connect()];
     await slow.query("begin");
     await write(slow, "slow");
-    await runBell(worker, { ...options, lingerMs: 10, waitAtMostMs: 100 });
+    await answer(worker, { ...options, lingerMs: 10, waitAtMostMs: 100 });
     expect(await bellJobs()).toBe(1);
     await slow.query("rollback");
   });
@@ -166,7 +176,7 @@ describe("a writer", () => {
 
   test("that changes nothing does not ring, and its row is not due", async () => {
     await write(database.pool, "same");
-    await runBell(await connect(), { ...options, lingerMs: 10 });
+    await answer(await connect(), { ...options, lingerMs: 10 });
     await answerBell();
     await database.pool.query("update app.user_incentives set data = data where user_id = 'same'");
     expect(await isDue("same")).toBe(false);

@@ -1,5 +1,5 @@
 --! Previous: sha1:9b3be1379e6f7fcbf68f3745131d05b0dd5c0df6
---! Hash: sha1:fd65c1d29841340f304845e1a845c2ae1f14c25b
+--! Hash: sha1:0730f236d029bd5e1ae6fa860037096a1edb71d9
 --! Message: user incentives
 
 -- Stage 1, write: the table a member's action lands in. The row is also the queue: `evaluation_due` says that it waits
@@ -37,33 +37,36 @@ comment on column app.user_incentives.data is 'What the member recorded: health 
 comment on column app.user_incentives.explanation is 'For each condition: what was needed, what counted, what was ignored and why.';
 comment on column app.user_incentives.evaluation_due is 'Waits to be judged. Set on insert and whenever data really changes.';
 
--- Keeps a row consistent whoever changes it: changed data is due again, and a status set by hand says when.
--- Judging in bulk satisfies all of this by itself, so the condition in `when` keeps the function from being called.
--- None on insert: even a condition that is not met costs every writer; a row inserted as completed says when itself.
-create function app.tg_user_incentives__stamp() returns trigger
+-- Keeps a row consistent whoever changes it: changed data is due again, a status set by hand says when, and a row stays where
+-- it is. Few triggers on this table, and few conditions in them, on purpose: PostgreSQL copies every trigger of a table,
+-- conditions and all, for each statement, so that an insert pays for the triggers on update too.
+create function app.tg_user_incentives__stamp_update() returns trigger
   language plpgsql volatile set search_path = '' as $$
 begin
+  if new.user_id <> old.user_id or new.incentive_id <> old.incentive_id then
+    raise exception 'A user incentive stays with its member and incentive; delete it and insert another.'
+      using errcode = 'IN001';
+  end if;
   if new.data is distinct from old.data then
     new.evaluation_due := true;
+    new.updated_at := now();
   end if;
   if new.status = 'completed' and new.completed_at is null then
     new.completed_at := now();
     new.progress := 1;
-  elsif new.status <> 'completed' then
+    new.updated_at := now();
+  elsif new.status <> 'completed' and new.completed_at is not null then
     new.completed_at := null;
+    new.updated_at := now();
   end if;
-  new.updated_at := now();
   return new;
 end
 $$;
-comment on function app.tg_user_incentives__stamp() is 'Changed data is due again; a status set by hand says when.';
+comment on function app.tg_user_incentives__stamp_update() is
+  'Changed data is due again; a status set by hand says when; a row stays with its member and incentive.';
 
 create trigger _100_stamp_update before update on app.user_incentives
-  for each row when (
-    new.data is distinct from old.data
-    or (new.status = 'completed') <> (new.completed_at is not null)
-  )
-  execute function app.tg_user_incentives__stamp();
+  for each row execute function app.tg_user_incentives__stamp_update();
 
 create function app.tg__forbid() returns trigger
   language plpgsql volatile set search_path = '' as $$
@@ -73,9 +76,6 @@ end
 $$;
 comment on function app.tg__forbid() is 'Refuses a change (IN001); the trigger''s argument says what to do instead.';
 
-create trigger _200_forbid_moving before update on app.user_incentives
-  for each row when (new.user_id <> old.user_id or new.incentive_id <> old.incentive_id)
-  execute function app.tg__forbid('a row stays with its member and incentive; delete it and insert another');
 create trigger _200_forbid_truncate before truncate on app.user_incentives
   for each statement execute function app.tg__forbid('delete the rows instead, so that the cache hears of it');
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fd65c1d29841340f304845e1a845c2ae1f14c25b
---! Hash: sha1:af3634c8144295046bd81dca329e8044ab41eaec
+--! Previous: sha1:0730f236d029bd5e1ae6fa860037096a1edb71d9
+--! Hash: sha1:e552c0e61e9edd0e9e2fa8d764ecb1b336d91bfb
 --! Message: bell
 
 -- Stages 2 and 3, trigger and job: the bell. A due row must be judged soon, but a writer must pay next to nothing for it:
@@ -53,7 +53,11 @@ declare
   let_go boolean;
   i_ring boolean;
 begin
-  -- Nearly every writer ends here, so here is nothing but two calls: no query, no transition table.
+  -- Nearly every writer ends here, so here are nothing but calls: no query, no transition table. After the verdicts
+  -- themselves (app.apply_verdicts) nothing is due that was not due before.
+  if current_setting('incentives.applying_verdicts', true) = 'on' then
+    return null;
+  end if;
   if not pg_try_advisory_lock_shared(app.awake_lock()) then
     return null;
   end if;
@@ -82,9 +86,5 @@ end
 $$;
 comment on function app.tg_user_incentives__ring_bell() is 'Wakes the worker, unless somebody is sure to look after this transaction.';
 
-create trigger _500_ring_bell_on_insert after insert on app.user_incentives
+create trigger _500_ring_bell after insert or update of data, evaluation_due on app.user_incentives
   for each statement execute function app.tg_user_incentives__ring_bell();
--- Not for the verdicts themselves (app.apply_verdicts): after them nothing is due that was not due before.
-create trigger _500_ring_bell_on_update after update of data, evaluation_due on app.user_incentives
-  for each statement when (current_setting('incentives.applying_verdicts', true) is distinct from 'on')
-  execute function app.tg_user_incentives__ring_bell();

@@ -1,5 +1,5 @@
---! Previous: sha1:af3634c8144295046bd81dca329e8044ab41eaec
---! Hash: sha1:5127a9a3a13efbf23b3b053e9f5b85779bc757b0
+--! Previous: sha1:e552c0e61e9edd0e9e2fa8d764ecb1b336d91bfb
+--! Hash: sha1:822ac3a847d6fd41384920847803d68f93de3095
 --! Message: verdicts
 
 -- Stage 5, completion: what the evaluators said becomes the rows' status, set by set.
@@ -37,16 +37,19 @@ begin
   into judged_ids, completed_ids, user_ids
   from judged;
 
-  -- What is won stays won: a completed row keeps its verdict, and is only no longer due.
+  -- What is won stays won: a completed row keeps its verdict, and is only no longer due. One that was inserted as
+  -- completed is recorded and rewarded now; for the others that was done long ago, and is not done twice.
   if cardinality(judged_ids) is distinct from cardinality(ids) then
     with kept as (
       update app.user_incentives
       set evaluation_due = false
       where id = any (ids)
       and evaluation_due
-      returning user_id
+      returning id, user_id
     )
-    select user_ids || array_agg(user_id) into user_ids from kept;
+    select user_ids || array_agg(user_id), completed_ids || array_agg(id)
+    into user_ids, completed_ids
+    from kept;
   end if;
 
   perform app.mark_stale(user_ids);

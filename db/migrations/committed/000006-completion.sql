@@ -1,5 +1,5 @@
---! Previous: sha1:5127a9a3a13efbf23b3b053e9f5b85779bc757b0
---! Hash: sha1:e3491c85c7479f34663314df50ed2ff648fcb810
+--! Previous: sha1:822ac3a847d6fd41384920847803d68f93de3095
+--! Hash: sha1:a7dcd792cd9288dbeb44b1c7c6e18b14abc83424
 --! Message: completion
 
 -- Stage 6, event and reward: recorded in the transaction in which the status became completed, so that no member is ever seen
@@ -72,23 +72,6 @@ create function app.record_completions(completed bigint[]) returns void
   on conflict on constraint a_reward_is_won_once do nothing
 $$;
 comment on function app.record_completions(bigint[]) is 'Writes the event and the rewards of each completed row, once.';
-
-create function app.tg_user_incentives__record_completion() returns trigger
-  language plpgsql volatile security definer set search_path = '' as $$
-begin
-  perform app.record_completions(array[new.id]);
-  return null;
-end
-$$;
-comment on function app.tg_user_incentives__record_completion() is 'A status that became completed by hand is recorded and rewarded.';
-
-create trigger _600_record_completion_on_update after update on app.user_incentives
-  for each row when (
-    new.status = 'completed'
-    and old.status <> 'completed'
-    and current_setting('incentives.applying_verdicts', true) is distinct from 'on'
-  )
-  execute function app.tg_user_incentives__record_completion();
 
 create function app.tg_incentive_events__announce() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$

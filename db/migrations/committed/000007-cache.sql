@@ -1,5 +1,5 @@
---! Previous: sha1:e3491c85c7479f34663314df50ed2ff648fcb810
---! Hash: sha1:58f2cb028a743fc92d02f5fe8d361c427adc2e83
+--! Previous: sha1:a7dcd792cd9288dbeb44b1c7c6e18b14abc83424
+--! Hash: sha1:8ac6bb1a3f1e3b9ff1eaeba87a5c5aa97e067ec5
 --! Message: cache
 
 -- Stage 9, cache: a snapshot, and who has changed since. Refreshing costs the same whether nothing or everything changed,
@@ -54,43 +54,25 @@ create function app.mark_stale(user_ids text[]) returns void
 $$;
 comment on function app.mark_stale(text[]) is 'Has these members served live until a refresh has seen this transaction.';
 
-create function app.tg_user_incentives__mark_stale() returns trigger
+-- One trigger for all that a change by hand needs, the completion's event and reward too (see _100_stamp_update for why one).
+create function app.tg_user_incentives__record_change() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$
 begin
-  perform app.mark_stale(array[coalesce(new.user_id, old.user_id)]);
-  return null;
-end
-$$;
-comment on function app.tg_user_incentives__mark_stale() is 'Marks the member of a row that was changed by hand, and is not due.';
-
-create trigger _700_mark_stale_on_update after update on app.user_incentives
-  for each row when (
-    not new.evaluation_due
-    and current_setting('incentives.applying_verdicts', true) is distinct from 'on'
-  )
-  execute function app.tg_user_incentives__mark_stale();
-create trigger _700_mark_stale_on_delete after delete on app.user_incentives
-  for each row execute function app.tg_user_incentives__mark_stale();
-
--- A row inserted as completed, or as not due, is a rarity: one trigger for both, because even a condition that is not met
--- costs every writer.
-create function app.tg_user_incentives__record_insert() returns trigger
-  language plpgsql volatile security definer set search_path = '' as $$
-begin
-  if new.status = 'completed' then
+  if tg_op = 'UPDATE' and new.status = 'completed' and old.status <> 'completed' then
     perform app.record_completions(array[new.id]);
   end if;
-  if not new.evaluation_due then
-    perform app.mark_stale(array[new.user_id]);
+  if tg_op = 'DELETE' or not new.evaluation_due then
+    perform app.mark_stale(array[old.user_id]);
   end if;
   return null;
 end
 $$;
-comment on function app.tg_user_incentives__record_insert() is 'A row inserted as completed is recorded and rewarded; one that is not due is marked.';
+comment on function app.tg_user_incentives__record_change() is
+  'A completion by hand is recorded and rewarded; the member of a row that changed and is not due is marked stale.';
 
-create trigger _600_record_insert after insert on app.user_incentives
-  for each row when (new.status = 'completed' or not new.evaluation_due)
-  execute function app.tg_user_incentives__record_insert();
+create trigger _600_record_change after update or delete on app.user_incentives
+  for each row when (current_setting('incentives.applying_verdicts', true) is distinct from 'on')
+  execute function app.tg_user_incentives__record_change();
 
 create function app.tg_user_rewards__mark_stale() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$

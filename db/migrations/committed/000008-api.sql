@@ -1,5 +1,5 @@
---! Previous: sha1:58f2cb028a743fc92d02f5fe8d361c427adc2e83
---! Hash: sha1:5316c90b8158f3cf399142a1096759c584b4a7f6
+--! Previous: sha1:8ac6bb1a3f1e3b9ff1eaeba87a5c5aa97e067ec5
+--! Hash: sha1:25191ce3155a9e6bec875319dac35dc8749c34a3
 --! Message: api
 
 -- Stage 10, api: what a client reads and the one thing it writes. Every view filters by the member whose token the request

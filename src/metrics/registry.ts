@@ -1,0 +1,67 @@
+/**
+ * What this process counts, for operators (/metrics). Every room may import this file and none other of this room, and it
+ * imports no room. Labels are keys and names from the catalogue and the code: never a member, a row or what was recorded.
+ */
+import { Counter, Histogram, Registry } from "prom-client";
+
+export const metrics = new Registry();
+
+const evaluations = new Counter({
+  name: "incentives_evaluations_total",
+  help: "Rows judged, by the incentive's key and the verdict's status.",
+  labelNames: ["incentive", "status"],
+  registers: [metrics],
+});
+const handedOver = new Counter({
+  name: "incentives_rows_handed_over_total",
+  help: "Rows that could not be judged among others and were handed to a job of their own.",
+  registers: [metrics],
+});
+const batchRows = new Histogram({
+  name: "incentives_batch_rows",
+  help: "Rows in a batch of evaluation.",
+  buckets: [1, 3, 10, 30, 100, 300, 1000, 3000],
+  registers: [metrics],
+});
+const batchSeconds = new Histogram({
+  name: "incentives_batch_duration_seconds",
+  help: "How long a batch of evaluation took, from claim to commit.",
+  buckets: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10],
+  registers: [metrics],
+});
+const deliveries = new Counter({
+  name: "incentives_deliveries_total",
+  help: "Calls of a listener, by its name and how they ended.",
+  labelNames: ["listener", "outcome"],
+  registers: [metrics],
+});
+const runnerRestarts = new Counter({
+  name: "incentives_runner_restarts_total",
+  help: "How often the runner of jobs ended by itself and was started again.",
+  registers: [metrics],
+});
+
+/** Call it when the batch is committed: what was rolled back was not judged. */
+export function countEvaluated(incentiveKey: string, status: string, rows: number): void {
+  evaluations.inc({ incentive: incentiveKey, status }, rows);
+}
+
+/** Call it once a batch that claimed anything. */
+export function observeBatch(rows: number, seconds: number): void {
+  batchRows.observe(rows);
+  batchSeconds.observe(seconds);
+}
+
+export function countHandedOver(rows: number = 1): void {
+  handedOver.inc(rows);
+}
+
+export type DeliveryOutcome = "delivered" | "failed" | "not_wanted";
+
+export function countDelivery(listener: string, outcome: DeliveryOutcome): void {
+  deliveries.inc({ listener, outcome });
+}
+
+export function countRunnerRestart(): void {
+  runnerRestarts.inc();
+}

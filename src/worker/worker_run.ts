@@ -1,0 +1,197 @@
+/**
+ * One run of graphile-worker: its own connections, its own worker id, the lock that says that it lives, and a watch over it.
+ * It ends when any of these fails; runner.ts then begins another. Nothing of an ended run is used again: the library may
+ * go on sleeping in it for minutes and then still take a job.
+ */
+import { EventEmitter } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { run } from "graphile-worker";
+import type { ParsedCronItem, Runner, TaskList, WorkerEvents } from "graphile-worker";
+import type { Pool } from "pg";
+import { openPool } from "../database/pools.ts";
+import { errorClass } from "../logger.ts";
+import type { Logger } from "../logger.ts";
+import { openLiveness } from "./liveness.ts";
+import type { Liveness } from "./liveness.ts";
+import { sweep } from "./sweep.ts";
+import { workerLogger } from "./worker_logger.ts";
+
+export interface WorkerRunOptions {
+  /** Connects as the owner. */
+  databaseUrl: string;
+  tasks: TaskList;
+  schedule: ParsedCronItem[];
+  logger: Logger;
+  /** Jobs at once. */
+  concurrency: number;
+}
+
+export interface WorkerRun {
+  /** Resolves with why as soon as this run is of no use any more; never rejects. */
+  ended: Promise<string>;
+  /** Makes it end. */
+  end(why: string): void;
+  /** Takes no more jobs, gives those in hand `graceMs`, and leaves none locked. Never rejects. */
+  stop(graceMs: number): Promise<void>;
+}
+
+const BEAT_EVERY_MS = 2000;
+const BEATS_BETWEEN_THOROUGH_SWEEPS = 30;
+
+export async function startWorkerRun(options: WorkerRunOptions): Promise<WorkerRun> {
+  const { databaseUrl, logger, concurrency } = options;
+  const liveness = await openLiveness(databaseUrl);
+  const pool = openPool(databaseUrl, "jobs", concurrency * 2 + 2, logger);
+  const events: WorkerEvents = new EventEmitter();
+  const jobs = countJobs(events);
+  const { promise: ended, resolve: end } = Promise.withResolvers<string>();
+  const workerId = new Promise<string>((resolve) => {
+    events.once("pool:create", ({ workerPool }) => resolve(workerPool.id));
+  });
+  const held = workerId.then((id) => liveness.hold(id));
+  held.catch((error: unknown) => end(errorClass(error)));
+  void liveness.lost.then(end);
+
+  const launched = launch(options, { pool, events, held });
+  // A run that was given up before it was there must not work on unseen.
+  const giveUp = async (): Promise<void> => {
+    void launched.then((runner) => runner.stop()).catch(() => {});
+    await Promise.all([liveness.close(), within(500, pool.end())]);
+  };
+  const runner = await Promise.race([launched, ended]).catch(async (error: unknown) => {
+    await giveUp();
+    throw error;
+  });
+  if (typeof runner === "string") {
+    await giveUp();
+    throw new Error(runner);
+  }
+  runner.promise.then(
+    () => end("the library stopped"),
+    (error: unknown) => end(errorClass(error)),
+  );
+
+  const watching = new AbortController();
+  const watched = watch(options, { pool, liveness, jobs, end, signal: watching.signal });
+  return {
+    ended,
+    end,
+    async stop(graceMs) {
+      watching.abort();
+      runner.stop().catch(() => {});
+      const stopped = runner.promise.catch(() => {});
+      await Promise.race([stopped, jobs.done(graceMs)]);
+      await within(500, stopped); // A job that is done has yet to be deleted.
+      await within(
+        500,
+        workerId.then((id) => liveness.unlockJobs(id)),
+      );
+      await within(500, Promise.all([watched, liveness.close(), pool.end()]));
+    },
+  };
+}
+
+function launch(
+  { tasks, schedule, logger, concurrency }: WorkerRunOptions,
+  { pool, events, held }: { pool: Pool; events: WorkerEvents; held: Promise<void> },
+): Promise<Runner> {
+  return run({
+    pgPool: pool,
+    taskList: tasks,
+    parsedCronItems: schedule,
+    concurrency,
+    events,
+    // Asked before each job: none is taken before the lock is.
+    forbiddenFlags: () => held.then(() => null),
+    // Without batches the library does not wait for a finished job to be deleted when it stops, and the job stays locked.
+    preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
+    pollInterval: 1000,
+    noHandleSignals: true,
+    gracefulShutdownAbortTimeout: 3000,
+    logger: workerLogger(logger),
+  });
+}
+
+interface JobCount {
+  inHand(): number;
+  /** How many were ever begun. */
+  started(): number;
+  /** Resolves when none is in hand, or after `patienceMs`. */
+  done(patienceMs: number): Promise<void>;
+}
+
+function countJobs(events: WorkerEvents): JobCount {
+  let started = 0;
+  let ended = 0;
+  events.on("job:start", () => (started += 1));
+  events.on("job:complete", () => (ended += 1));
+  return {
+    inHand: () => started - ended,
+    started: () => started,
+    async done(patienceMs) {
+      const deadline = Date.now() + patienceMs;
+      while (started > ended && Date.now() < deadline) await sleep(20);
+    },
+  };
+}
+
+/** Beats and sweeps until told to stop, and ends a run that looks alive but takes no jobs. */
+async function watch(
+  { tasks, logger, concurrency }: WorkerRunOptions,
+  { pool, liveness, jobs, end, signal }: Watched,
+): Promise<void> {
+  const names = Object.keys(tasks);
+  let sweeping: Promise<void> | undefined;
+  let startedBefore = -1;
+  let beatsStuck = 0;
+  for (let beat = 0; ; beat++) {
+    await sleep(pauseBefore(beat), undefined, { signal }).catch(() => {});
+    if (signal.aborted) return;
+    try {
+      const somethingWaits = await liveness.beat(names);
+      const isStuck =
+        somethingWaits && jobs.inHand() < concurrency && jobs.started() === startedBefore;
+      beatsStuck = isStuck ? beatsStuck + 1 : 0;
+      startedBefore = jobs.started();
+    } catch (error) {
+      return end(errorClass(error));
+    }
+    if (beatsStuck === 2) return end("jobs wait and none is taken");
+    // Not waited for: a beat must not be late because a sweep has no connection.
+    const thorough = beat < 2 || beat % BEATS_BETWEEN_THOROUGH_SWEEPS === 0;
+    sweeping ??= sweepAndTell(pool, names, thorough, logger).finally(() => (sweeping = undefined));
+  }
+}
+
+interface Watched {
+  pool: Pool;
+  liveness: Liveness;
+  jobs: JobCount;
+  end: (why: string) => void;
+  signal: AbortSignal;
+}
+
+/** At once, a second later, and then now and then; not at the same moment as others that started with this one. */
+function pauseBefore(beat: number): number {
+  if (beat === 0) return 0;
+  return beat === 1 ? 1000 : BEAT_EVERY_MS * (0.8 + Math.random() * 0.4);
+}
+
+async function sweepAndTell(
+  pool: Pool,
+  tasks: string[],
+  thorough: boolean,
+  logger: Logger,
+): Promise<void> {
+  try {
+    const dead = await sweep(pool, tasks, thorough);
+    if (dead.length > 0) logger.warn({ workers: dead }, "freed the jobs of dead workers");
+  } catch (error) {
+    logger.debug({ error: errorClass(error) }, "sweep failed; the next is in some seconds");
+  }
+}
+
+/** Waits for it, but not for longer than this; and does not mind how it ends. */
+async function within(ms: number, promise: Promise<unknown>): Promise<void> {
+  await Promise.race([promise.catch(() => {}), sleep(ms, undefined, { ref: false })]);
+}
