@@ -4,6 +4,11 @@
  */
 export function errorClass(error: unknown): string {
   if (!(error instanceof Error)) return typeof error;
-  const code = "code" in error && typeof error.code === "string" ? ` ${error.code}` : "";
-  return error.name + code;
+  const code = "code" in error && isWord(error.code) ? ` ${error.code}` : "";
+  return (isWord(error.name) ? error.name : "Error") + code;
+}
+
+/** An adapter may throw anything, also an error whose name or code repeats what a member recorded. */
+function isWord(text: unknown): text is string {
+  return typeof text === "string" && /^\w{1,50}$/.test(text);
 }

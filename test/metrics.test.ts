@@ -53,6 +53,10 @@ describe("/metrics", () => {
     const { status, headers, text } = await read(app.url);
     expect(status).toBe(200);
     expect(headers.get("content-type")).toMatch(/^text\/plain; version=0\.0\.4/);
+    const completed = 'incentives_evaluations_total{incentive="birth_record",status="completed"}';
+    expect(valueOf(text, completed)).toBe(1);
+    expect(valueOf(text, "incentives_batch_rows_count")).toBeGreaterThanOrEqual(1);
+    expect(valueOf(text, "incentives_batch_duration_seconds_count")).toBeGreaterThanOrEqual(1);
     expect(valueOf(text, "incentives_rows_due")).toBeGreaterThanOrEqual(0);
     expect(valueOf(text, "incentives_oldest_due_seconds")).toBeLessThan(10);
     expect(valueOf(text, "incentives_runner_restarts_total")).toBe(0);

@@ -19,7 +19,7 @@ export function openPool(
     keepAlive: true,
     // Times leave the database in UTC, whatever the server's or the role's own setting. A process that was stopped in the
     // middle of a transaction keeps its rows from everybody else: the server ends that.
-    options: "-c timezone=UTC -c idle_in_transaction_session_timeout=15s",
+    options: "-c timezone=UTC -c idle_in_transaction_session_timeout=10s",
   });
   // A connection that breaks (a restart) is replaced at the next use; without handlers it would end the process.
   const onError = (error: Error): void => {

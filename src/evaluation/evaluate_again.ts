@@ -64,8 +64,8 @@ export interface AgainProgress {
   id: number;
   /** Whether jobs have rows left to mark. */
   isMarking: boolean;
-  /** How many rows these jobs have marked. */
-  marked: number;
+  /** How many rows these jobs have marked, by the job that is the least far; null when only stragglers are left. */
+  marked: number | null;
   /** Rows that wait to be judged, of those that were due by the given time. */
   due: number;
   at: Date;
@@ -81,7 +81,7 @@ export async function readProgress(
   const { rows } = await pool.query<AgainProgress>(
     `select incentive.id,
       jobs.count > 0 as "isMarking",
-      coalesce(jobs.marked, 0) as marked,
+      jobs.marked,
       (
         select count(*)::float8
         from app.user_incentives as ui
@@ -92,7 +92,9 @@ export async function readProgress(
       now() as at
     from unnest($1::integer[]) as incentive (id)
     cross join lateral (
-      select count(*), max((job.payload ->> 'marked')::float8) as marked
+      select count(*),
+        min(coalesce((job.payload ->> 'marked')::float8, 0))
+          filter (where job.payload -> 'ids' is null) as marked
       from graphile_worker._private_jobs as job
       join graphile_worker._private_tasks as task on task.id = job.task_id
       where task.identifier = 'evaluate_again'

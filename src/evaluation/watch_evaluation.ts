@@ -47,7 +47,8 @@ export async function watchEvaluation(options: WatchOptions): Promise<boolean> {
       const isMarking = progress.some((incentive) => incentive.isMarking);
       const due = progress.reduce((sum, incentive) => sum + incentive.due, 0);
       const marked = progress.reduce(
-        (sum, { id, isMarking: some, marked: so }) => sum + (some ? so : (open.get(id) ?? 0)),
+        (sum, { id, isMarking: some, marked: so }) =>
+          sum + ((some ? so : null) ?? open.get(id) ?? 0),
         0,
       );
       if (!isMarking) dueBy ??= progress[0]?.at ?? new Date();

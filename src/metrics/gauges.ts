@@ -46,11 +46,9 @@ async function readWaiting(pool: Pool): Promise<Waiting> {
         (
           select coalesce(json_agg(parked), '[]')
           from (
-            select task_identifier as task, count(*) as jobs
-            from graphile_worker.jobs
-            where attempts = max_attempts
-            and locked_at is null
-            group by task_identifier
+            select task, count(*) as jobs
+            from app.parked_jobs
+            group by task
           ) as parked
         ) as parked
       from app.user_incentives

@@ -30,7 +30,14 @@ export interface TaskOptions {
 
 export function buildTasks(options: TaskOptions): TaskList {
   const { pool, evaluators, judges, listeners, logger, stopping, outOfTime } = options;
-  const evaluation = { ...evaluationDefaults, registry: evaluators, judges, judgeable: [], logger, stopping };
+  const evaluation = {
+    ...evaluationDefaults,
+    registry: evaluators,
+    judges,
+    judgeable: [],
+    logger,
+    stopping,
+  };
   return withSafeErrors({
     evaluate_incentives: evaluateIncentives(evaluation),
     evaluate_incentive: evaluateIncentive(evaluation),

@@ -251,24 +251,23 @@ describe("without a worker,", () => {
   }
 
   test("no row keeps a verdict from before, whenever during a batch its incentive changes", async () => {
-    const registry = await loadEvaluators();
-    const judges = new JudgingPool(judgingDefaults);
     const options = {
       ...evaluationDefaults,
-      registry,
-      judges,
+      registry: await loadEvaluators(),
+      judges: new JudgingPool(judgingDefaults),
       judgeable: [],
       logger: createLogger("silent"),
       stopping: new AbortController().signal,
       lingerMs: 1,
     };
-    const keptOldVerdict: number[] = [];
+    const completed: Record<number, boolean> = {};
     for (let step = 1; step <= 12; step++) {
       await change(database, "is_active = false");
       await runJobs();
       await record(database, `step${step}`);
       const client = await database.pool.connect();
-      // The incentive changes, and its rows are marked, just before the batch's so-and-so-manieth question.
+      const connections = { client, second: <T>(work: (own: typeof client) => T) => work(client) };
+      // Before the question of this number the incentive changes and its rows are marked.
       const query = client.query.bind(client) as (...question: unknown[]) => Promise<unknown>;
       let questions = 0;
       client.query = (async (...question: unknown[]) => {
@@ -279,14 +278,14 @@ describe("without a worker,", () => {
         }
         return query(...question);
       }) as never;
-      await runBell({ client, second: (work) => work(client) }, options);
+      await runBell(connections, options);
       client.query = query as never;
       await runJobs();
-      await runBell({ client, second: (work) => work(client) }, options);
+      await runBell(connections, options);
       client.release();
-      if ((await read(database, `step${step}`)).status !== "completed") keptOldVerdict.push(step);
+      completed[step] = (await read(database, `step${step}`)).status === "completed";
     }
-    await judges.close();
-    expect(keptOldVerdict).toEqual([]);
+    await options.judges.close();
+    expect(Object.entries(completed).filter(([, is]) => !is)).toEqual([]);
   });
 });

@@ -1,23 +1,20 @@
 --! Previous: sha1:822ac3a847d6fd41384920847803d68f93de3095
---! Hash: sha1:a7dcd792cd9288dbeb44b1c7c6e18b14abc83424
+--! Hash: sha1:e0361f522d22b0d87e889b0b0993d4b03d82c7e9
 --! Message: completion
 
 -- Stage 6, event and reward: recorded in the transaction in which the status became completed, so that no member is ever seen
 -- completed without them, however the completion came about: by app.apply_verdicts for a whole batch, by a trigger otherwise. Stages 7 and 8, announce and listeners: a NOTIFY
 -- as a wake-up, and one job per active listener and thousand events.
 
--- No user_id and no foreign key to user_incentives, both on purpose: the record that something was completed outlives the
--- row, which a member may ask to be erased.
+-- No user_id and no foreign key, both on purpose: the record that something was completed outlives the row, which a member may
+-- ask to be erased; and each check would cost a completion about as much as writing its event.
 create table app.incentive_events (
   id bigint generated always as identity primary key,
   user_incentive_id bigint not null
     constraint an_incentive_is_completed_once unique,
-  incentive_id integer not null
-    constraint an_event_is_about_an_incentive references app.incentives on delete restrict,
+  incentive_id integer not null,
   occurred_at timestamptz not null default now()
 );
--- Serves the foreign key.
-create index incentive_events_by_incentive on app.incentive_events (incentive_id);
 comment on table app.incentive_events is 'IncentiveCompleted, one row a completion. Append-only.';
 
 create trigger _200_forbid_change before update or delete on app.incentive_events

@@ -1,5 +1,5 @@
---! Previous: sha1:a7dcd792cd9288dbeb44b1c7c6e18b14abc83424
---! Hash: sha1:8ac6bb1a3f1e3b9ff1eaeba87a5c5aa97e067ec5
+--! Previous: sha1:e0361f522d22b0d87e889b0b0993d4b03d82c7e9
+--! Hash: sha1:5ec24f146fdd5c65d5f9be8a6bea4cc46cfda05b
 --! Message: cache
 
 -- Stage 9, cache: a snapshot, and who has changed since. Refreshing costs the same whether nothing or everything changed,

@@ -1,5 +1,5 @@
---! Previous: sha1:8ac6bb1a3f1e3b9ff1eaeba87a5c5aa97e067ec5
---! Hash: sha1:25191ce3155a9e6bec875319dac35dc8749c34a3
+--! Previous: sha1:5ec24f146fdd5c65d5f9be8a6bea4cc46cfda05b
+--! Hash: sha1:289986a210cac743cebb24430e4ea1b3d2ea3fda
 --! Message: api
 
 -- Stage 10, api: what a client reads and the one thing it writes. Every view filters by the member whose token the request

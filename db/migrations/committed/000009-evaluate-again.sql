@@ -1,5 +1,5 @@
---! Previous: sha1:25191ce3155a9e6bec875319dac35dc8749c34a3
---! Hash: sha1:ebd886748bab612cb607d6ab839f4420fde4cc23
+--! Previous: sha1:289986a210cac743cebb24430e4ea1b3d2ea3fda
+--! Hash: sha1:31aad92e3c909cb7bbcb38c609a11cad66d160c6
 --! Message: evaluate again
 
 -- Judging again: rows that were judged already become due once more, because what they were judged by has changed: their

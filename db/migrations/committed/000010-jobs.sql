@@ -1,5 +1,5 @@
---! Previous: sha1:ebd886748bab612cb607d6ab839f4420fde4cc23
---! Hash: sha1:c21a63c0140d7c0bf551718aa127c387a84e8d77
+--! Previous: sha1:31aad92e3c909cb7bbcb38c609a11cad66d160c6
+--! Hash: sha1:3c8e59128aed86a448d5e13f79f3494cad8a07af
 --! Message: jobs
 
 -- What keeps jobs going when workers do not: each worker holds an advisory lock for as long as it lives, and whatever a dead

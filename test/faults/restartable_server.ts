@@ -1,0 +1,57 @@
+/** A PostgreSQL of a test's own, to be restarted under everybody's feet with its own programs. */
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Pool } from "pg";
+import { readConfiguration } from "../../src/configuration.ts";
+import { prepareDataDirectory } from "../../src/database/data_directory.ts";
+import { openEmbeddedServer } from "../../src/database/embedded_server.ts";
+import { migrate } from "../../src/database/migrate.ts";
+import { findPrograms } from "../../src/database/postgres_programs.ts";
+import { runAs } from "../../src/database/server_user.ts";
+import { createLogger } from "../../src/logger.ts";
+import { readFile } from "node:fs/promises";
+
+export interface RestartableServer {
+  ownerUrl: string;
+  /** Connects as the owner; a broken connection is replaced at the next use. */
+  pool: Pool;
+  restart(mode: "fast" | "immediate"): Promise<void>;
+  drop(): Promise<void>;
+}
+
+export async function startRestartableServer(): Promise<RestartableServer> {
+  const folder = await mkdtemp(path.join(tmpdir(), "incentives faults "));
+  await chmod(folder, 0o755);
+  const logger = createLogger("silent");
+  const configuration = readConfiguration({
+    INCENTIVES_DATA_DIR: path.join(folder, "data"),
+    INCENTIVES_POSTGRES_BIN: process.env.INCENTIVES_POSTGRES_BIN,
+  });
+  const server = await openEmbeddedServer({ configuration, logger, durable: false });
+  const directory = await prepareDataDirectory(configuration, logger);
+  const { bin } = await findPrograms(configuration, directory.user, logger);
+  await migrate(server.ownerUrl, logger);
+  const pool = new Pool({ connectionString: server.ownerUrl, max: 20 });
+  pool.on("error", () => {});
+  pool.on("connect", (client) => client.on("error", () => {}));
+  await pool.query(await readFile("db/demo_catalogue.sql", "utf8"));
+  // What was committed must outlive an immediate shutdown; the machine itself stays up.
+  await pool.query("alter database incentives set synchronous_commit = on");
+  await pool.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()",
+  );
+  return {
+    ownerUrl: server.ownerUrl,
+    pool,
+    async restart(mode) {
+      const what = ["restart", "-s", "-w", "-m", mode, "-D", directory.postgres];
+      await runAs(directory.user, path.join(bin, "pg_ctl"), [...what, "-l", directory.log]);
+    },
+    async drop() {
+      await pool.end();
+      await server.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
