@@ -96,7 +96,7 @@ async function drainAndLinger(
   options: EvaluationOptions,
 ): Promise<void> {
   const bedtime = Date.now() + options.awakeAtMostMs;
-  for (let lastWork = Date.now(); Date.now() - lastWork < options.lingerMs; ) {
+  for (let lastWork = Date.now(); Date.now() - lastWork < options.lingerMs;) {
     if (options.stopping.aborted || Date.now() > bedtime) return;
     const judged = (await isAnythingDue(connections.client))
       ? await evaluateDue(connections, options, bedtime)
@@ -151,7 +151,7 @@ async function workOff(
   { after, deadline }: { after: string; deadline: number },
 ): Promise<number> {
   let sum = 0;
-  for (let limit = options.batchSize; !options.stopping.aborted && Date.now() < deadline; ) {
+  for (let limit = options.batchSize; !options.stopping.aborted && Date.now() < deadline;) {
     const started = Date.now();
     const { claimed, last } = await evaluateBatch(client, options, { limit, after });
     sum += claimed;
@@ -186,8 +186,5 @@ async function waitForWriters(client: ClientBase, options: EvaluationOptions): P
 
 /** Whoever takes a bell job that waits now will take its x later than this run did, so one such job is enough. */
 async function ring(client: ClientBase, after: string): Promise<void> {
-  await client.query(
-    "select app.ring_bell($1::interval) where not app.bell_is_waiting()",
-    [after],
-  );
+  await client.query("select app.ring_bell($1::interval) where not app.bell_is_waiting()", [after]);
 }

@@ -1,53 +1,67 @@
 /**
- * Judges rows in threads (piscina), beside the main thread's work with the database. Called by the batch. An evaluator that
- * never returns, or allocates without end, is ended with its thread: its row gets an error, and the others are judged again
- * in a new thread. It must always answer, with one entry for each row.
+ * Judges rows in a process of its own (workerpool), beside the main process's work with the database. Called by the batch. An
+ * evaluator that never returns, or allocates without end, is ended with its process: its row gets an error, and the others
+ * are judged again in a new one. Not in threads: a thread that asks for a lot of memory at once takes the whole process with
+ * it, whatever its limit says.
  */
+import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { Piscina } from "piscina";
+import workerpool from "workerpool";
 import type { Incentive } from "./judge.ts";
-import type { JudgedRow, JudgingTask, RowToJudge } from "./judging_thread.ts";
+import type { JudgedRow, JudgingTask, RowToJudge } from "./judging_process.ts";
 
-export type { JudgedRow, RowToJudge } from "./judging_thread.ts";
+export type { JudgedRow, RowToJudge } from "./judging_process.ts";
 
 export interface JudgingPoolOptions {
   evaluatorsFolder: string;
-  threads: number;
+  processes: number;
   /** How long one row may take, in milliseconds. */
   rowTimeoutMs: number;
   /** How long all rows of a call may take once one was too long; the rest is left unjudged then. */
   deadlineMs: number;
-  /** How much memory a thread's JavaScript may take, in MB. Buffers are outside of it; the time bounds those. */
+  /** How much memory a process's JavaScript may take, in MB. Buffers are outside of it; the time bounds those. */
   memoryMb: number;
 }
 
 export const judgingDefaults = {
   evaluatorsFolder: fileURLToPath(new URL("../evaluators", import.meta.url)),
-  threads: 1,
+  processes: 1,
   rowTimeoutMs: 1000,
   deadlineMs: 3000,
   memoryMb: 256,
 } as const;
 
 export class JudgingPool {
-  readonly #pool: Piscina<JudgingTask, JudgedRow[]>;
+  readonly #pool: workerpool.Pool;
   readonly #options: JudgingPoolOptions;
+  readonly #folder: string;
+  /** One number for each call under way: the position of the row in hand, written by the process that has it. */
+  readonly #positions: number;
+  readonly #slots = new Set<number>();
 
   constructor(options: JudgingPoolOptions) {
     this.#options = options;
-    const { evaluatorsFolder, threads, memoryMb } = options;
-    this.#pool = new Piscina({
-      filename: fileURLToPath(new URL("./judging_thread.ts", import.meta.url)),
-      workerData: { evaluatorsFolder },
-      minThreads: 1,
-      maxThreads: threads,
-      resourceLimits: { maxOldGenerationSizeMb: memoryMb, maxYoungGenerationSizeMb: 64 },
-      // Nothing of the environment, where the secrets are.
-      env: {},
-      execArgv: ["--disable-warning=ExperimentalWarning"],
+    this.#folder = mkdtempSync(path.join(tmpdir(), "incentives-judging-"));
+    const file = path.join(this.#folder, "positions");
+    this.#positions = openSync(file, "w+");
+    this.#pool = workerpool.pool(fileURLToPath(new URL("./judging_process.ts", import.meta.url)), {
+      workerType: "process",
+      minWorkers: options.processes,
+      maxWorkers: options.processes,
+      forkArgs: [options.evaluatorsFolder, file],
+      forkOpts: {
+        // Nothing of our environment: the secrets are there.
+        env: {},
+        execArgv: [
+          `--max-old-space-size=${options.memoryMb}`,
+          "--disable-warning=ExperimentalWarning",
+        ],
+      },
+      // What it prints is swallowed: its last words when it runs out of memory are of no use to anybody.
+      emitStdStreams: true,
     });
-    // Each task's own promise says what went wrong with it.
-    this.#pool.on("error", () => {});
   }
 
   /** The rows judged, in any order: all of them, unless the deadline passed. */
@@ -60,7 +74,7 @@ export class JudgingPool {
     const deadline = Date.now() + this.#options.deadlineMs;
     let left = rows;
     do {
-      const answer = await this.#judgeUntilFailure({ rows: left, incentives, now });
+      const answer = await this.#judgeUntilFailure(left, incentives, now);
       if (Array.isArray(answer)) return [...failed, ...answer];
       const culprit = left[answer.position];
       if (culprit) failed.push({ id: culprit.id, error: answer.error });
@@ -70,39 +84,58 @@ export class JudgingPool {
   }
 
   async close(): Promise<void> {
-    await this.#pool.destroy();
+    await this.#pool.terminate(true);
+    closeSync(this.#positions);
+    rmSync(this.#folder, { recursive: true });
   }
 
-  /** The rows judged; or, when the thread had to be ended, the row that was in its hand. */
+  /** The rows judged; or, when the process had to be ended, the row that was in its hand. */
   async #judgeUntilFailure(
-    task: Omit<JudgingTask, "position">,
+    rows: RowToJudge[],
+    incentives: ReadonlyMap<number, Incentive>,
+    now: number,
   ): Promise<JudgedRow[] | { position: number; error: string }> {
-    const position = new SharedArrayBuffer(4);
-    const inHand = new Int32Array(position).fill(-1);
-    const abort = new AbortController();
-    const stopWatching = this.#watch(inHand, () => abort.abort());
+    const slot = this.#takeSlot();
+    const task: JudgingTask = { rows, incentives: [...incentives], now, slot };
+    const call = this.#pool.exec("judgeRows", [task]) as workerpool.Promise<JudgedRow[], Error>;
+    const stopWatching = this.#watch(slot, () => call.cancel());
     try {
-      return await this.#pool.run({ ...task, position }, { signal: abort.signal });
+      return await call;
     } catch (error) {
-      const at = Atomics.load(inHand, 0);
+      const position = this.#inHand(slot);
       // Before its first row it was not an evaluator that failed: closing, or an adapter that cannot be loaded.
-      if (at < 0) throw error;
-      const tooLong = abort.signal.aborted;
+      if (position < 0) throw error;
+      const isCancelled = error instanceof workerpool.Promise.CancellationError;
       return {
-        position: at,
-        error: tooLong ? "EvaluationTookTooLong" : "EvaluationTookTooMuchMemory",
+        position,
+        error: isCancelled ? "EvaluationTookTooLong" : "EvaluationTookTooMuchMemory",
       };
     } finally {
       stopWatching();
+      this.#slots.delete(slot);
     }
   }
 
+  #takeSlot(): number {
+    let slot = 0;
+    while (this.#slots.has(slot)) slot += 1;
+    this.#slots.add(slot);
+    writeSync(this.#positions, new Int32Array([-1]), 0, 4, 4 * slot);
+    return slot;
+  }
+
+  #inHand(slot: number): number {
+    const position = new Int32Array(1);
+    readSync(this.#positions, position, 0, 4, 4 * slot);
+    return position[0] ?? -1;
+  }
+
   /** Calls `tooLong` when the same row stays in hand for longer than a row may take. */
-  #watch(inHand: Int32Array, tooLong: () => void): () => void {
+  #watch(slot: number, tooLong: () => void): () => void {
     let last = -1;
     let since = Date.now();
     const timer = setInterval(() => {
-      const current = Atomics.load(inHand, 0);
+      const current = this.#inHand(slot);
       if (current !== last) {
         last = current;
         since = Date.now();

@@ -1,0 +1,35 @@
+/** Does what its data asks for, which is what an evaluator must never do. */
+import { Type } from "typebox";
+import type { Evaluator, Verdict } from "../../../src/evaluation/evaluator.ts";
+
+const dataSchema = Type.Object({ does: Type.String() });
+const criteriaSchema = Type.Object({});
+
+const hoard: unknown[] = [];
+
+const deeds: Record<string, () => unknown> = {
+  behaves: () => ({ status: "completed", progress: 1, explanation: [] }),
+  throws: () => {
+    throw new RangeError("with what the member recorded in its message");
+  },
+  "never returns": () => {
+    for (;;);
+  },
+  "never settles": () => new Promise(() => {}),
+  "returns nonsense": () => ({ status: "completed", progress: 7, explanation: "yes" }),
+  "returns what the database refuses": () => ({
+    status: "completed",
+    progress: 1,
+    explanation: [{ condition: "met", met: true, message: "\0" }],
+  }),
+  "allocates without end": () => {
+    for (;;) hoard.push(new Array(10_000).fill({}));
+  },
+};
+
+export const evaluator: Evaluator<typeof dataSchema, typeof criteriaSchema> = {
+  name: "misbehaves",
+  dataSchema,
+  criteriaSchema,
+  evaluate: ({ data }) => deeds[data.does]?.() as Verdict,
+};

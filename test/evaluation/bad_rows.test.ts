@@ -1,0 +1,105 @@
+/** One bad row among good ones: the good are judged, the bad one is in the hands of a job of its own, and says only its class. */
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { evaluateBatch } from "../../src/evaluation/batch.ts";
+import type { Judging } from "../../src/evaluation/batch.ts";
+import { JudgingPool, judgingDefaults } from "../../src/evaluation/judging_pool.ts";
+import { loadEvaluators } from "../../src/evaluation/registry.ts";
+import { createLogger } from "../../src/logger.ts";
+import { createTestDatabase } from "../test_database.ts";
+import type { TestDatabase } from "../test_database.ts";
+
+const evaluatorsFolder = path.join(import.meta.dirname, "bad_evaluators");
+const good = 99;
+
+let database: TestDatabase;
+let judging: Judging;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  await database.pool.query(
+    `insert into app.incentives (key, name, evaluator, records) values ('bad', 'Bad', 'misbehaves', 'document')`,
+  );
+  judging = {
+    registry: await loadEvaluators(evaluatorsFolder),
+    judges: new JudgingPool({
+      ...judgingDefaults,
+      evaluatorsFolder,
+      rowTimeoutMs: 500,
+      memoryMb: 64,
+    }),
+    judgeable: [],
+    logger: createLogger("silent"),
+  };
+});
+afterAll(async () => {
+  await judging.judges.close();
+  await database.drop();
+});
+
+/** The bad row stands in the middle. Returns its id. */
+async function record(does: string): Promise<string> {
+  const { rows } = await database.pool.query<{ id: string; bad: boolean }>(
+    `insert into app.user_incentives (user_id, incentive_id, data)
+    select $1 || n, incentives.id, jsonb_build_object('does', case when n = $2 / 2 then $1 else 'behaves' end)
+    from app.incentives, generate_series(0, $2) as n
+    where key = 'bad'
+    order by n
+    returning id, data ->> 'does' = $1 as bad`,
+    [does, good],
+  );
+  return rows.find(({ bad }) => bad)!.id;
+}
+
+describe.each([
+  "throws",
+  "never returns",
+  "never settles",
+  "returns nonsense",
+  "returns what the database refuses",
+  "allocates without end",
+])("an evaluator that %s", (does) => {
+  test("harms no other row, and its own is handed to a job of its own", async () => {
+    const id = await record(does);
+    const client = await database.pool.connect();
+    const started = Date.now();
+    const { claimed } = await evaluateBatch(client, judging, { limit: 1000, after: "0" });
+    client.release();
+    expect(claimed).toBe(good + 1);
+    expect(Date.now() - started).toBeLessThan(10_000);
+
+    const { rows } = await database.pool.query(
+      `select status, evaluation_due, id = $2 as bad, count(*)::int
+      from app.user_incentives where user_id like $1 || '%'
+      group by 1, 2, 3 order by bad`,
+      [does, id],
+    );
+    expect(rows).toEqual([
+      { status: "completed", evaluation_due: false, bad: false, count: good },
+      { status: "in_progress", evaluation_due: false, bad: true, count: 1 },
+    ]);
+    const jobs = await database.pool.query(
+      `select payload from graphile_worker._private_jobs as job
+      join graphile_worker._private_tasks as task on task.id = job.task_id
+      where identifier = 'evaluate_incentive' and payload ->> 'user_incentive_id' = $1`,
+      [id],
+    );
+    expect(jobs.rows).toEqual([{ payload: { user_incentive_id: id } }]);
+  });
+});
+
+test.each([
+  ["throws", "RangeError"],
+  ["never returns", "EvaluationTookTooLong"],
+  ["allocates without end", "EvaluationTookTooMuchMemory"],
+])("the pool says of a row whose evaluator %s that it is %s", async (does, error) => {
+  const { rows } = await database.pool.query("select * from app.incentives where key = 'bad'");
+  const incentives = new Map(rows.map((row) => [row.id as number, row]));
+  const data = JSON.stringify({ does });
+  const judged = await judging.judges.judge(
+    [{ id: "1", incentive_id: rows[0].id as number, data }],
+    incentives,
+    Date.now(),
+  );
+  expect(judged).toEqual([{ id: "1", error }]);
+});
