@@ -98,7 +98,9 @@ export class JudgingPool {
     const slot = this.#takeSlot();
     const task: JudgingTask = { rows, incentives: [...incentives], now, slot };
     const call = this.#pool.exec("judgeRows", [task]) as workerpool.Promise<JudgedRow[], Error>;
-    const stopWatching = this.#watch(slot, () => call.cancel());
+    const stopWatching = this.#watch(slot, () => {
+      call.cancel();
+    });
     try {
       return await call;
     } catch (error) {

@@ -7,6 +7,7 @@ import { runMigrations } from "graphile-worker";
 import type { Pool } from "pg";
 import { errorClass } from "../logger.ts";
 import type { Logger } from "../logger.ts";
+import { countRunnerRestart } from "../metrics/registry.ts";
 import { workerLogger } from "./worker_logger.ts";
 import { startWorkerRun } from "./worker_run.ts";
 import type { WorkerRun, WorkerRunOptions } from "./worker_run.ts";
@@ -37,6 +38,7 @@ export async function startRunner(options: WorkerRunOptions): Promise<Supervised
       current = undefined;
       if (stopping.signal.aborted) break;
       options.logger.warn({ why }, "worker ended; starting it again");
+      countRunnerRestart();
       current = await startAgain(options, stopping.signal);
     }
     await Promise.all(leaving);

@@ -23,7 +23,7 @@ const deeds: Record<string, () => unknown> = {
     explanation: [{ condition: "met", met: true, message: "\0" }],
   }),
   "allocates without end": () => {
-    for (;;) hoard.push(new Array(10_000).fill({}));
+    for (;;) hoard.push(Array.from({ length: 10_000 }, () => ({})));
   },
 };
 
