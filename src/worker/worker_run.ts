@@ -12,8 +12,7 @@ import { openPool } from "../database/pools.ts";
 import { errorClass } from "../logger.ts";
 import type { Logger } from "../logger.ts";
 import { openLiveness } from "./liveness.ts";
-import type { Liveness } from "./liveness.ts";
-import { sweep } from "./sweep.ts";
+import { countJobs, watch } from "./watch.ts";
 import { workerLogger } from "./worker_logger.ts";
 
 export interface WorkerRunOptions {
@@ -34,9 +33,6 @@ export interface WorkerRun {
   /** Takes no more jobs, gives those in hand `graceMs`, and leaves none locked. Never rejects. */
   stop(graceMs: number): Promise<void>;
 }
-
-const BEAT_EVERY_MS = 2000;
-const BEATS_BETWEEN_THOROUGH_SWEEPS = 30;
 
 export async function startWorkerRun(options: WorkerRunOptions): Promise<WorkerRun> {
   const { databaseUrl, logger, concurrency } = options;
@@ -72,7 +68,7 @@ export async function startWorkerRun(options: WorkerRunOptions): Promise<WorkerR
   );
 
   const watching = new AbortController();
-  const watched = watch(options, { pool, liveness, jobs, end, signal: watching.signal });
+  const watched = watch({ ...options, pool, liveness, jobs, end, signal: watching.signal });
   return {
     ended,
     end,
@@ -110,85 +106,6 @@ function launch(
     gracefulShutdownAbortTimeout: 3000,
     logger: workerLogger(logger),
   });
-}
-
-interface JobCount {
-  inHand(): number;
-  /** How many were ever begun. */
-  started(): number;
-  /** Resolves when none is in hand, or after `patienceMs`. */
-  done(patienceMs: number): Promise<void>;
-}
-
-function countJobs(events: WorkerEvents): JobCount {
-  let started = 0;
-  let ended = 0;
-  events.on("job:start", () => (started += 1));
-  events.on("job:complete", () => (ended += 1));
-  return {
-    inHand: () => started - ended,
-    started: () => started,
-    async done(patienceMs) {
-      const deadline = Date.now() + patienceMs;
-      while (started > ended && Date.now() < deadline) await sleep(20);
-    },
-  };
-}
-
-/** Beats and sweeps until told to stop, and ends a run that looks alive but takes no jobs. */
-async function watch(
-  { tasks, logger, concurrency }: WorkerRunOptions,
-  { pool, liveness, jobs, end, signal }: Watched,
-): Promise<void> {
-  const names = Object.keys(tasks);
-  let sweeping: Promise<void> | undefined;
-  let startedBefore = -1;
-  let beatsStuck = 0;
-  for (let beat = 0; ; beat++) {
-    await sleep(pauseBefore(beat), undefined, { signal }).catch(() => {});
-    if (signal.aborted) return;
-    try {
-      const somethingWaits = await liveness.beat(names);
-      const isStuck =
-        somethingWaits && jobs.inHand() < concurrency && jobs.started() === startedBefore;
-      beatsStuck = isStuck ? beatsStuck + 1 : 0;
-      startedBefore = jobs.started();
-    } catch (error) {
-      return end(errorClass(error));
-    }
-    if (beatsStuck === 2) return end("jobs wait and none is taken");
-    // Not waited for: a beat must not be late because a sweep has no connection.
-    const thorough = beat < 2 || beat % BEATS_BETWEEN_THOROUGH_SWEEPS === 0;
-    sweeping ??= sweepAndTell(pool, names, thorough, logger).finally(() => (sweeping = undefined));
-  }
-}
-
-interface Watched {
-  pool: Pool;
-  liveness: Liveness;
-  jobs: JobCount;
-  end: (why: string) => void;
-  signal: AbortSignal;
-}
-
-/** At once, a second later, and then now and then; not at the same moment as others that started with this one. */
-function pauseBefore(beat: number): number {
-  if (beat === 0) return 0;
-  return beat === 1 ? 1000 : BEAT_EVERY_MS * (0.8 + Math.random() * 0.4);
-}
-
-async function sweepAndTell(
-  pool: Pool,
-  tasks: string[],
-  thorough: boolean,
-  logger: Logger,
-): Promise<void> {
-  try {
-    const dead = await sweep(pool, tasks, thorough);
-    if (dead.length > 0) logger.warn({ workers: dead }, "freed the jobs of dead workers");
-  } catch (error) {
-    logger.debug({ error: errorClass(error) }, "sweep failed; the next is in some seconds");
-  }
 }
 
 /** Waits for it, but not for longer than this; and does not mind how it ends. */

@@ -7,7 +7,7 @@ import { Option, program } from "commander";
 import { measureDrain } from "./drain.ts";
 import { measureLatency } from "./latency.ts";
 import { say, toTable, writeJson } from "./report.ts";
-import { closeAfter, closeAll, closeOnSignals } from "./resources.ts";
+import { closeAfter, closeAll, closeOnSignals, wasStopped } from "./resources.ts";
 import { makeTemplate, startBenchServer } from "./server.ts";
 import type { ServerUrls } from "./server.ts";
 import type { Row } from "./statistics.ts";
@@ -29,8 +29,7 @@ const suites: Record<string, { description: string; measure: Suite }> = {
         clone: await makeTemplate(urls, 10_000),
         rounds: short ? 2 : 5,
         measureMs: short ? 1000 : 4000,
-        warmUpMs: short ? 200 : 700,
-        shareBare: short,
+        say,
       }),
   },
   latency: {
@@ -96,6 +95,6 @@ async function run(measure: Suite, flags: Flags): Promise<void> {
 try {
   await program.parseAsync();
 } catch (error) {
-  console.error(error instanceof Error ? error.stack : error);
+  if (!wasStopped()) console.error(error instanceof Error ? error.stack : error);
   process.exitCode = 1;
 }

@@ -29,13 +29,15 @@ export async function drainOurs(
 ): Promise<OurDrain> {
   const { client } = database;
   const before = await readCommits(client);
-  // A bell that is put off keeps the worker from looking when it starts, so that it begins when it is told.
-  await client.query("select app.ring_bell('1 day')");
+  // The worker can see the rows and not claim them: it begins when it is let.
+  await client.query("begin");
+  await client.query("lock table app.user_incentives in exclusive mode");
   const worker = await startWorker(database.ownerUrl);
   const listener = await listen(database);
+  if (rows > 0) await waitUntilItWants(client);
   refuseUnless(rows, { "due before the start": await countDue(client) });
+  await client.query("commit");
   const start = performance.now();
-  if (rows > 0) await client.query("select app.ring_bell()");
   let asked = await waitUntilNothingIsDue(client, limitSeconds);
   const seconds = (performance.now() - start) / 1000;
   asked += await waitUntilDelivered(client);
@@ -75,6 +77,18 @@ export async function drainWith(
     await checkCompletions(database.client, rows);
   }
   return rows / seconds;
+}
+
+/** Until somebody waits for the table's lock. */
+async function waitUntilItWants(client: Client): Promise<void> {
+  for (let attempt = 0; attempt < 1000; attempt += 1) {
+    const { rowCount } = await client.query(
+      "select from pg_locks where relation = 'app.user_incentives'::regclass and not granted limit 1",
+    );
+    if (rowCount !== 0) return;
+    await sleep(10);
+  }
+  throw new Error("the worker did not begin to work within 10 s");
 }
 
 async function countDue(client: Client): Promise<number> {

@@ -140,7 +140,6 @@ function startLoad(
     clients,
     rowsPerStatement: 1,
     data: birthRecord,
-    warmUpMs: 0,
     ...options,
   };
   return startChild<InsertLoadResult>("insert_load", load);

@@ -17,7 +17,7 @@ import { onClose } from "./resources.ts";
 const quietly = "--disable-warning=ExperimentalWarning";
 
 export interface Child<Result> {
-  /** Begins; it was made ready before. Resolves with what it reports at its end. */
+  /** Begins, or does it once more; it was made ready before. Resolves with what it reports at its end. */
   go(): Promise<Result>;
   /** Asks it to come to an end early, if it can; `go` then resolves. */
   finish(): void;

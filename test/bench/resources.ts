@@ -6,6 +6,7 @@ type Close = () => Promise<unknown>;
 
 let opened: Close[] = [];
 let closing: Promise<void> | undefined;
+let stopped = false;
 
 /** Returns a function that closes it now; closing twice does nothing. */
 export function onClose(close: Close): Close {
@@ -16,6 +17,11 @@ export function onClose(close: Close): Close {
   };
   opened.push(once);
   return once;
+}
+
+/** Whether a signal or the clock ended the run; then what fails is no news. */
+export function wasStopped(): boolean {
+  return stopped;
 }
 
 export function closeAll(): Promise<void> {
@@ -30,7 +36,7 @@ export function closeAll(): Promise<void> {
 export function closeOnSignals(): void {
   const signals = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
   for (const [signal, code] of Object.entries(signals)) {
-    process.on(signal, () => void closeAll().then(() => process.exit(code)));
+    process.on(signal, () => stop(code));
   }
 }
 
@@ -38,6 +44,11 @@ export function closeOnSignals(): void {
 export function closeAfter(seconds: number): void {
   setTimeout(() => {
     console.error(`bench: not done after ${seconds} s; stopped`);
-    void closeAll().then(() => process.exit(1));
+    stop(1);
   }, seconds * 1000).unref();
+}
+
+function stop(code: number): void {
+  stopped = true;
+  void closeAll().then(() => process.exit(code));
 }

@@ -43,8 +43,9 @@ export async function startBenchServer(): Promise<ServerUrls> {
     INCENTIVES_DATA_DIR: path.join(folder, "data"),
     INCENTIVES_POSTGRES_BIN: process.env.INCENTIVES_POSTGRES_BIN,
   });
-  const server = await openEmbeddedServer({ configuration, logger, durable: true });
-  onClose(() => server.close());
+  const opening = openEmbeddedServer({ configuration, logger, durable: true });
+  onClose(() => opening.then((server) => server.close())); // also when a signal comes meanwhile
+  const server = await opening;
   await migrate(server.ownerUrl, logger);
   const client = await connect(server.ownerUrl);
   await client.query(

@@ -1,129 +1,144 @@
 /**
  * What a writer pays for the bell: inserts into app.user_incentives beside the same table without our triggers, each in a
- * clone of its own. Called by bench.ts.
+ * clone of its own. The two sides of a pair take turns of a fraction of a second, so that whatever else the machine does
+ * falls on both. Called by bench.ts.
  */
 import { checkCompletions, checkWritten, waitUntilNothingIsDue } from "./counts.ts";
 import type { InsertLoadOptions, InsertLoadResult } from "./children/insert_load.ts";
 import { startChild, startWorker } from "./programs.ts";
-import { say } from "./report.ts";
+import type { Child } from "./programs.ts";
 import { birthRecord } from "./server.ts";
 import type { BenchDatabase, Clone } from "./server.ts";
 import { toRow } from "./statistics.ts";
-import type { Bar, Row } from "./statistics.ts";
+import type { Row } from "./statistics.ts";
 
 export interface WritesOptions {
   clone: Clone;
   rounds: number;
+  /** How long each side of a pair writes, all its turns together. */
   measureMs: number;
-  warmUpMs: number;
-  /** Measures the bare table once a round and number of clients, not anew beside each of ours. */
-  shareBare: boolean;
+  /** Hears how each pair went. */
+  say: (line: string) => void;
 }
 
-/** Who would look after the writer. */
-type Worker = "awake, not judging" | "judging all of it" | "none (an outage)";
-interface Load {
+/** Who would look after the writer. While a worker judges, turns are longer: it has to get into its stride. */
+const workers = {
+  "awake, not judging": { turns: 8, bar: { atLeast: 0.93, reach: 0.97 } },
+  "judging all of it": { turns: 2, bar: { atLeast: 0.7, reach: 0.8 } },
+  "none (an outage)": { turns: 8, bar: { atLeast: 0.7, reach: 0.85 } },
+} as const;
+interface Comparison {
   clients: number;
   rowsPerStatement: number;
+  worker: keyof typeof workers;
 }
 
-const bare = "the same table, indexes and foreign keys without our triggers";
-const comparisons: (Load & { worker: Worker; bar: Bar })[] = [
-  ...[8, 32].flatMap((clients) => [
-    { clients, rowsPerStatement: 1, worker: "awake, not judging" as const, bar: bars(0.93, 0.97) },
-    { clients, rowsPerStatement: 1, worker: "judging all of it" as const, bar: bars(0.7, 0.8) },
-    { clients, rowsPerStatement: 1, worker: "none (an outage)" as const, bar: bars(0.7, 0.85) },
-  ]),
-  { clients: 1, rowsPerStatement: 1000, worker: "awake, not judging", bar: bars(0.9, 0.97) },
+const comparisons: Comparison[] = [
+  ...[8, 32].flatMap((clients) =>
+    (Object.keys(workers) as Comparison["worker"][]).map((worker) => ({
+      clients,
+      rowsPerStatement: 1,
+      worker,
+    })),
+  ),
+  { clients: 1, rowsPerStatement: 1000, worker: "awake, not judging" },
 ];
-
-function bars(atLeast: number, reach: number): Bar {
-  return { atLeast, reach };
-}
+const bare = "the same table, indexes and foreign keys without our triggers";
 
 export async function measureWrites(options: WritesOptions): Promise<Row[]> {
   const ratios = comparisons.map((): number[] => []);
   const bells: number[] = [];
   for (let round = 0; round < options.rounds; round += 1) {
-    let shared: { key: string; rate: number } | undefined;
     for (const [index, comparison] of comparisons.entries()) {
-      const key = `${comparison.clients} ${comparison.rowsPerStatement}`;
-      if (!options.shareBare || shared?.key !== key) {
-        shared = { key, rate: await measureBare(comparison, options) };
-      }
-      const ours = await measureOurs(comparison, options);
-      ratios[index]!.push(ours.rate / shared.rate);
-      if (ours.bells !== undefined) bells.push(ours.bells);
-      const rates = `${ours.rate.toFixed(0)}/s beside ${shared.rate.toFixed(0)}/s`;
-      say(`round ${round + 1}: ${name(comparison)}: ${rates}`);
+      const pair = await measurePair(comparison, options);
+      ratios[index]!.push(pair.ours / pair.bare);
+      if (comparison.worker === "none (an outage)") bells.push(pair.bells);
+      const rates = `${pair.ours.toFixed(0)}/s beside ${pair.bare.toFixed(0)}/s`;
+      options.say(`round ${round + 1}: ${name(comparison)}: ${rates}`);
     }
   }
   return [
-    ...comparisons.map((comparison, index) =>
-      toRow(name(comparison), bare, ratios[index]!, comparison.bar),
-    ),
+    ...comparisons.map((comparison, index) => {
+      const { bar } = workers[comparison.worker];
+      const isSet = comparison.rowsPerStatement > 1;
+      return toRow(name(comparison), bare, ratios[index]!, isSet ? { ...bar, atLeast: 0.9 } : bar);
+    }),
     toRow("bell jobs at the end of an outage", "-", bells, { atMost: 2 }),
   ];
 }
 
-function name({ clients, rowsPerStatement, worker }: Load & { worker: Worker }): string {
+function name({ clients, rowsPerStatement, worker }: Comparison): string {
   const who = clients === 1 ? "1 client" : `${clients} clients`;
   const what = rowsPerStatement === 1 ? "one row" : `${rowsPerStatement} rows`;
   return `inserts of ${what}, ${who}, worker: ${worker}`;
 }
 
-async function measureBare(load: Load, options: WritesOptions): Promise<number> {
-  const database = await options.clone();
-  const result = await run(database, "app.bare", load, options);
-  await checkWritten(database.client, "app.bare", result.rows);
-  await database.drop();
-  return result.rowsPerSecond;
-}
-
-async function measureOurs(
-  { worker, ...load }: Load & { worker: Worker },
+/** Rows a second of each side. */
+async function measurePair(
+  comparison: Comparison,
   options: WritesOptions,
-): Promise<{ rate: number; bells: number | undefined }> {
-  const database = await options.clone();
+): Promise<{ ours: number; bare: number; bells: number }> {
+  const { worker } = comparison;
+  const [database, bareDatabase] = [await options.clone(), await options.clone()];
   const { client } = database;
   if (worker === "awake, not judging") {
     await client.query("select pg_advisory_lock(app.awake_lock())");
   }
-  const process = worker === "judging all of it" && (await startWorker(database.ownerUrl));
-  const result = await run(database, "app.user_incentives", load, options);
-  if (process) {
-    await waitUntilNothingIsDue(client, 60);
-    await checkCompletions(client, result.rows);
-    await process.stop();
-  } else {
-    await checkWritten(client, "app.user_incentives", result.rows);
+  const running = worker === "judging all of it" && (await startWorker(database.ownerUrl));
+  const measureMs = options.measureMs / workers[worker].turns;
+  const [ours, beside] = await Promise.all([
+    startLoad(database, "app.user_incentives", comparison, measureMs),
+    startLoad(bareDatabase, "app.bare", comparison, measureMs),
+  ]);
+  await client.query("checkpoint");
+  // One turn of each to warm up is not counted.
+  for (let turn = 0; turn <= workers[worker].turns; turn += 1) {
+    await ours.takeTurn(turn > 0);
+    if (running) await waitUntilNothingIsDue(client, 60);
+    await beside.takeTurn(turn > 0);
   }
-  const bells = worker === "none (an outage)" ? await countBells(database) : undefined;
+  if (running) await checkCompletions(client, ours.written());
+  else await checkWritten(client, "app.user_incentives", ours.written());
+  await checkWritten(bareDatabase.client, "app.bare", beside.written());
+  const bells = await countBells(database);
+  for (const program of [running, ours, beside]) if (program) await program.stop();
   await database.drop();
-  return { rate: result.rowsPerSecond, bells };
+  await bareDatabase.drop();
+  return { ours: ours.rate(), bare: beside.rate(), bells };
 }
 
-async function run(
-  database: BenchDatabase,
+interface Side {
+  takeTurn(counts: boolean): Promise<void>;
+  stop: Child<unknown>["stop"];
+  /** Rows, in all turns. */
+  written(): number;
+  /** Rows a second, in the turns that count. */
+  rate(): number;
+}
+
+async function startLoad(
+  { ownerUrl }: BenchDatabase,
   table: InsertLoadOptions["table"],
-  { clients, rowsPerStatement }: Load,
-  { warmUpMs, measureMs }: WritesOptions,
-): Promise<InsertLoadResult> {
-  const options: InsertLoadOptions = {
-    url: database.ownerUrl,
-    table,
-    clients,
-    rowsPerStatement,
-    data: birthRecord,
-    warmUpMs,
-    measureMs,
-    prefix: "member",
+  { clients, rowsPerStatement }: Comparison,
+  measureMs: number,
+): Promise<Side> {
+  const data = birthRecord;
+  const load = { url: ownerUrl, table, clients, rowsPerStatement, data, measureMs, prefix: "m" };
+  const child = await startChild<InsertLoadResult>("insert_load", load);
+  const counted = { rows: 0, seconds: 0 };
+  let written = 0;
+  return {
+    async takeTurn(counts) {
+      const { rows, seconds } = await child.go();
+      written += rows;
+      if (!counts) return;
+      counted.rows += rows;
+      counted.seconds += seconds;
+    },
+    stop: () => child.stop(),
+    written: () => written,
+    rate: () => counted.rows / counted.seconds,
   };
-  const load = await startChild<InsertLoadResult>("insert_load", options);
-  await database.client.query("checkpoint");
-  const result = await load.go();
-  await load.stop();
-  return result;
 }
 
 async function countBells({ client }: BenchDatabase): Promise<number> {

@@ -17,7 +17,7 @@ const neededDays = 10;
 const membersAtOnce = 8;
 
 let database: TestDatabase;
-let worker: WorkerProcess;
+let worker: WorkerProcess | undefined;
 
 beforeEach(async () => {
   database = await createTestDatabase();
@@ -29,7 +29,8 @@ beforeEach(async () => {
   );
 });
 afterEach(async () => {
-  await worker.stop();
+  await worker?.stop();
+  worker = undefined;
   await database.drop();
 });
 
@@ -85,26 +86,31 @@ test("with a job of its own for each row, by a key, some last changes are never 
   await database.pool.query(keyedJobs);
   const pool = new Pool({ connectionString: database.ownerUrl, max: 20 });
   pool.on("error", () => {});
+  pool.on("connect", (client) => client.on("error", () => {}));
   const runner = await run({
     pgPool: pool,
     concurrency: 8,
     noHandleSignals: true,
     taskList: { evaluate_incentive: (payload) => judgeWhatItSays(pool, payload) },
   });
-  const last = await change(new Map());
-  await waitUntil(
-    "no job is left",
-    async () => (
-        await database.pool.query(
-          "select from graphile_worker.jobs where task_identifier = 'evaluate_incentive'",
-        )
-      ).rowCount === 0,
-    30,
-  );
+  // It takes bad luck: a change while its job is being taken.
+  let stale: string[] = [];
+  for (let round = 0; round < 5 && stale.length === 0; round++) {
+    const last = await change(new Map());
+    await waitUntil("no job is left", isEveryJobDone, 30);
+    stale = await findStale(last);
+  }
   await runner.stop();
   await pool.end();
-  expect(await findStale(last)).not.toEqual([]);console.log("stale", (await findStale(last)).length)
+  expect(stale).not.toEqual([]);
 }, 60_000);
+
+async function isEveryJobDone(): Promise<boolean> {
+  const { rowCount } = await database.pool.query(
+    "select from graphile_worker.jobs where task_identifier = 'evaluate_incentive'",
+  );
+  return rowCount === 0;
+}
 
 /** Without a claim: reads, judges and writes. */
 async function judgeWhatItSays(pool: Pool, payload: unknown): Promise<void> {
@@ -114,11 +120,10 @@ async function judgeWhatItSays(pool: Pool, payload: unknown): Promise<void> {
     [id],
   );
   const days = rows[0]?.days ?? 0;
-  await pool.query("select app.apply_verdicts(array[$1::bigint], array[$2], array[$3::float8], array['[]'::jsonb])", [
-    id,
-    days === neededDays ? "completed" : "in_progress",
-    days / neededDays,
-  ]);
+  await pool.query(
+    "select app.apply_verdicts(array[$1::bigint], array[$2], array[$3::float8], array['[]'::jsonb])",
+    [id, days === neededDays ? "completed" : "in_progress", days / neededDays],
+  );
 }
 
 /** The obvious other way. The bell is silent, so that nobody repairs what it loses. */

@@ -70,7 +70,8 @@ describe("killed", () => {
     "at random moments in the middle of a backlog, workers leave everything to be done once by the others",
     async () => {
       await record(database.pool, model, inventActions(dice, isLong ? 100_000 : 20_000));
-      await Promise.all([startWorker(), startWorker()]);
+      await startWorker();
+      await startWorker();
       const longest: number[] = [];
       for (let kill = 0; kill < (isLong ? 15 : 2); kill++) {
         await record(database.pool, model, inventActions(dice, 1000));
@@ -130,7 +131,7 @@ describe("told to stop under load", () => {
     "a worker ends in order within five seconds, however often it is told (%i)",
     async (times) => {
       await startWorker();
-      const load = record(database.pool, model, inventActions(dice, isLong ? 50_000 : 10_000));
+      const load = record(database.pool, model, inventActions(dice, isLong ? 50_000 : 4000));
       await new Promise((resolve) => setTimeout(resolve, dice.between(50, 400)));
       const [told] = workers;
       const since = Date.now();
@@ -157,8 +158,9 @@ describe("told to stop under load", () => {
 
 describe("stopped until it is taken for dead", () => {
   test("a worker's work is done by another; woken, it changes nothing and works again", async () => {
-    const [stopped, other] = await Promise.all([startWorker(), startWorker()]);
-    const before = inventActions(dice, isLong ? 50_000 : 10_000);
+    const stopped = await startWorker();
+    const other = await startWorker();
+    const before = inventActions(dice, isLong ? 50_000 : 4000);
     const load = record(database.pool, model, before);
     await new Promise((resolve) => setTimeout(resolve, dice.between(50, 500)));
     stopped.signal("SIGSTOP");

@@ -95,9 +95,18 @@ test("a poisoned row is parked with its reason, the others complete, and once me
   expect(
     listed.out.replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/, "<since>").split(/ {2,}|\n/),
   ).toEqual([
-    ...["id", "task", "attempts", "since", "about", "reason"],
-    ...[jobId, "evaluate_incentive", "2", "<since>"],
-    ...[`user_incentive_id ${id}`, `user incentive ${id}: TypeError`],
+    "id",
+    "task",
+    "attempts",
+    "since",
+    "about",
+    "reason",
+    jobId,
+    "evaluate_incentive",
+    "2",
+    "<since>",
+    `user_incentive_id ${id}`,
+    `user incentive ${id}: TypeError`,
   ]);
 
   await startWorker("mended");

@@ -1,5 +1,5 @@
 --! Previous: sha1:b6247c606fedbb476382f041253d276a17200435
---! Hash: sha1:9b3be1379e6f7fcbf68f3745131d05b0dd5c0df6
+--! Hash: sha1:636161311cdf7ff7f0b514e771db7223fe0ee415
 --! Message: catalogue
 
 -- The catalogue: what a programme asks for, what it pays, and who is told. A handful of rows, written by operators.
@@ -75,3 +75,15 @@ create trigger _100_stamp_updated_at before update on app.incentives
   for each row when (old.* is distinct from new.*) execute function app.tg__stamp_updated_at();
 create trigger _100_stamp_updated_at before update on app.rewards
   for each row when (old.* is distinct from new.*) execute function app.tg__stamp_updated_at();
+
+create function app.tg__forbid() returns trigger
+  language plpgsql volatile set search_path = '' as $$
+begin
+  raise exception '% on %.%: %', tg_op, tg_table_schema, tg_table_name, tg_argv[0] using errcode = 'IN001';
+end
+$$;
+comment on function app.tg__forbid() is 'Refuses a change (IN001); the trigger''s argument says what to do instead.';
+
+-- What somebody won must be there to be named for ever; app.user_rewards relies on it in place of a foreign key.
+create trigger _200_forbid_delete before delete or truncate on app.rewards
+  for each statement execute function app.tg__forbid('a reward stays; take it out of app.incentive_rewards instead');

@@ -1,5 +1,5 @@
---! Previous: sha1:9b3be1379e6f7fcbf68f3745131d05b0dd5c0df6
---! Hash: sha1:0730f236d029bd5e1ae6fa860037096a1edb71d9
+--! Previous: sha1:636161311cdf7ff7f0b514e771db7223fe0ee415
+--! Hash: sha1:cf78f5295c06b28dbcb96fe16917f7a6b881b6ed
 --! Message: user incentives
 
 -- Stage 1, write: the table a member's action lands in. The row is also the queue: `evaluation_due` says that it waits
@@ -66,15 +66,8 @@ comment on function app.tg_user_incentives__stamp_update() is
   'Changed data is due again; a status set by hand says when; a row stays with its member and incentive.';
 
 create trigger _100_stamp_update before update on app.user_incentives
-  for each row execute function app.tg_user_incentives__stamp_update();
-
-create function app.tg__forbid() returns trigger
-  language plpgsql volatile set search_path = '' as $$
-begin
-  raise exception '% on %.%: %', tg_op, tg_table_schema, tg_table_name, tg_argv[0] using errcode = 'IN001';
-end
-$$;
-comment on function app.tg__forbid() is 'Refuses a change (IN001); the trigger''s argument says what to do instead.';
+  for each row when (current_setting('incentives.applying_verdicts', true) is distinct from 'on')
+  execute function app.tg_user_incentives__stamp_update();
 
 create trigger _200_forbid_truncate before truncate on app.user_incentives
   for each statement execute function app.tg__forbid('delete the rows instead, so that the cache hears of it');

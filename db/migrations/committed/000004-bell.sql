@@ -1,5 +1,5 @@
---! Previous: sha1:0730f236d029bd5e1ae6fa860037096a1edb71d9
---! Hash: sha1:e552c0e61e9edd0e9e2fa8d764ecb1b336d91bfb
+--! Previous: sha1:cf78f5295c06b28dbcb96fe16917f7a6b881b6ed
+--! Hash: sha1:ffce195383b2f53b974660bfcef349b0c2091b97
 --! Message: bell
 
 -- Stages 2 and 3, trigger and job: the bell. A due row must be judged soon, but a writer must pay next to nothing for it:

@@ -1,5 +1,5 @@
---! Previous: sha1:e552c0e61e9edd0e9e2fa8d764ecb1b336d91bfb
---! Hash: sha1:822ac3a847d6fd41384920847803d68f93de3095
+--! Previous: sha1:ffce195383b2f53b974660bfcef349b0c2091b97
+--! Hash: sha1:c7a1a58af7b2cb964fefeb9d72a2f5c62d4e1819
 --! Message: verdicts
 
 -- Stage 5, completion: what the evaluators said becomes the rows' status, set by set.

@@ -1,5 +1,5 @@
---! Previous: sha1:822ac3a847d6fd41384920847803d68f93de3095
---! Hash: sha1:e0361f522d22b0d87e889b0b0993d4b03d82c7e9
+--! Previous: sha1:c7a1a58af7b2cb964fefeb9d72a2f5c62d4e1819
+--! Hash: sha1:431ec0f67806d444bc0da56cd1447df2a0c6df2d
 --! Message: completion
 
 -- Stage 6, event and reward: recorded in the transaction in which the status became completed, so that no member is ever seen
@@ -30,17 +30,14 @@ create table app.user_rewards (
   user_id text not null,
   user_incentive_id bigint not null
     constraint a_reward_is_won_by_a_user_incentive references app.user_incentives on delete restrict,
-  reward_id integer not null
-    constraint a_won_reward_names_a_reward references app.rewards on delete restrict,
+  -- No foreign key: every completion at once would lock the one row of its reward. Rewards are never deleted, a completion takes
+  -- them from the catalogue, and what is written by hand is checked by a trigger (cache).
+  reward_id integer not null,
   amount numeric(12, 2) not null,
   unit text not null,
   won_at timestamptz not null default now(),
   constraint a_reward_is_won_once unique (user_incentive_id, reward_id)
 );
--- A member's reads.
-create index user_rewards_by_user on app.user_rewards (user_id);
--- Serves the foreign key.
-create index user_rewards_by_reward on app.user_rewards (reward_id);
 comment on table app.user_rewards is 'What a member has won. Money: at most one row per completion and reward.';
 
 create trigger _200_forbid_truncate before truncate on app.user_rewards

@@ -1,5 +1,5 @@
---! Previous: sha1:e0361f522d22b0d87e889b0b0993d4b03d82c7e9
---! Hash: sha1:5ec24f146fdd5c65d5f9be8a6bea4cc46cfda05b
+--! Previous: sha1:431ec0f67806d444bc0da56cd1447df2a0c6df2d
+--! Hash: sha1:684c4b081083bf3134bc6d0e80cd23037ded0680
 --! Message: cache
 
 -- Stage 9, cache: a snapshot, and who has changed since. Refreshing costs the same whether nothing or everything changed,
@@ -77,11 +77,22 @@ create trigger _600_record_change after update or delete on app.user_incentives
 create function app.tg_user_rewards__mark_stale() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$
 begin
+  if tg_op <> 'DELETE' and exists (
+    select from changed
+    left join app.rewards as reward on reward.id = changed.reward_id
+    left join app.user_incentives as ui on ui.id = changed.user_incentive_id
+    where reward.id is null
+    or ui.user_id is distinct from changed.user_id
+  ) then
+    raise exception 'A won reward names a reward of the catalogue, and the member of its user incentive.'
+      using errcode = 'IN006';
+  end if;
   perform app.mark_stale(array(select user_id from changed));
   return null;
 end
 $$;
-comment on function app.tg_user_rewards__mark_stale() is 'Marks members whose rewards changed.';
+comment on function app.tg_user_rewards__mark_stale() is
+  'Marks members whose rewards were changed by hand, after checking what such a reward names.';
 
 create trigger _700_mark_stale_on_insert after insert on app.user_rewards
   referencing new table as changed

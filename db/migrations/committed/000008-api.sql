@@ -1,5 +1,5 @@
---! Previous: sha1:5ec24f146fdd5c65d5f9be8a6bea4cc46cfda05b
---! Hash: sha1:289986a210cac743cebb24430e4ea1b3d2ea3fda
+--! Previous: sha1:684c4b081083bf3134bc6d0e80cd23037ded0680
+--! Hash: sha1:fc5a3a5f4533216c179e37450f7d0ea7bde9270a
 --! Message: api
 
 -- Stage 10, api: what a client reads and the one thing it writes. Every view filters by the member whose token the request
@@ -71,8 +71,8 @@ comment on column api.user_incentives.updated_at is '@notNull';
 create view api.user_rewards with (security_barrier) as
 select ur.id, ur.user_incentive_id, ui.incentive_id, ur.reward_id, ur.amount, ur.unit, ur.won_at
 from app.current_member as member
-join app.user_rewards as ur on ur.user_id = member.user_id
-join app.user_incentives as ui on ui.id = ur.user_incentive_id
+join app.user_incentives as ui on ui.user_id = member.user_id
+join app.user_rewards as ur on ur.user_incentive_id = ui.id
 where member.is_live
 union all
 select ur.id, ur.user_incentive_id, ur.incentive_id, ur.reward_id, ur.amount, ur.unit, ur.won_at

@@ -1,5 +1,5 @@
---! Previous: sha1:289986a210cac743cebb24430e4ea1b3d2ea3fda
---! Hash: sha1:31aad92e3c909cb7bbcb38c609a11cad66d160c6
+--! Previous: sha1:fc5a3a5f4533216c179e37450f7d0ea7bde9270a
+--! Hash: sha1:728753c629b5af6594228440bcf453bb84b0b476
 --! Message: evaluate again
 
 -- Judging again: rows that were judged already become due once more, because what they were judged by has changed: their

@@ -1,5 +1,5 @@
---! Previous: sha1:31aad92e3c909cb7bbcb38c609a11cad66d160c6
---! Hash: sha1:3c8e59128aed86a448d5e13f79f3494cad8a07af
+--! Previous: sha1:728753c629b5af6594228440bcf453bb84b0b476
+--! Hash: sha1:ae2d1429a74a952421ebf60d51168b3c839d14bd
 --! Message: jobs
 
 -- What keeps jobs going when workers do not: each worker holds an advisory lock for as long as it lives, and whatever a dead
