@@ -21,14 +21,25 @@ const programs = [
   "/bin",
 ].join(path.delimiter);
 
+/** Listed in db/CONVENTIONS.md with the others; not a function in the database, because there is no schema yet. */
+const MIGRATE_LOCK = 7401000005;
+
 /** `ownerUrl` connects as incentives_owner. Throws with graphile-migrate's own words when a migration fails. */
 export async function migrate(ownerUrl: string, logger: Logger): Promise<void> {
-  const pool = openPool(ownerUrl, "migrate", 2, logger);
+  const pool = openPool(ownerUrl, "migrate", 3, logger);
+  const turn = await pool.connect();
   try {
+    // Processes that start at the same moment take turns; graphile-migrate itself would refuse the second.
+    await turn.query("select pg_advisory_lock($1)", [MIGRATE_LOCK]);
     await installWorkerSchema(pool, logger);
+    await runMigrations(ownerUrl);
   } finally {
+    turn.release(true);
     await pool.end();
   }
+}
+
+async function runMigrations(ownerUrl: string): Promise<void> {
   const command = createRequire(import.meta.url).resolve("graphile-migrate/dist/cli.js");
   try {
     await promisify(execFile)(process.execPath, [command, "migrate"], {
