@@ -49,7 +49,8 @@ export function deliverIncentiveCompleted(
     );
     const active = await readActiveListeners(options.pool);
     const limit = pLimit(options.atOnce);
-    return deliveries.map(({ listener, event_id }) =>
+    const calls = new Calls(options);
+    const results = deliveries.map(({ listener, event_id }) =>
       limit(async () => {
         const event = events.get(event_id);
         if (!event || !active.has(listener)) {
@@ -63,29 +64,61 @@ export function deliverIncentiveCompleted(
           countDelivery(nameForMetrics(listener, options.registry), "failed");
           throw new JobError(`event ${event_id}: no adapter src/listeners/${listener}.ts`);
         }
-        await callListener(adapter, event, options);
+        await calls.call(adapter, event);
       }),
     );
+    void Promise.allSettled(results).then(() => calls.close());
+    return results;
   };
 }
 
-async function callListener(
-  adapter: IncentiveCompletedListener,
-  event: IncentiveCompleted,
-  { logger, stopping, timeoutMs }: DeliveryOptions,
-): Promise<void> {
-  const signal = AbortSignal.any([stopping, AbortSignal.timeout(timeoutMs)]);
-  try {
-    await Promise.race([
-      adapter.handle(event, { signal, logger: logger.child({ listener: adapter.name }) }),
-      rejectWhenAborted(signal),
-    ]);
-    countDelivery(adapter.name, "delivered");
-  } catch (error) {
-    const reason = errorClass(error);
-    countDelivery(adapter.name, "failed");
-    logger.warn({ listener: adapter.name, eventId: event.id, error: reason }, "delivery failed");
-    throw new JobError(`event ${event.id}, listener ${adapter.name}: ${reason}`);
+/** The calls of one job. Each can be ended by itself, and all of them when the process stops. */
+class Calls {
+  readonly #options: DeliveryOptions;
+  readonly #underWay = new Set<AbortController>();
+  readonly #loggers = new Map<string, Logger>();
+  readonly #abortAll = (): void => {
+    for (const call of this.#underWay) call.abort();
+  };
+
+  constructor(options: DeliveryOptions) {
+    this.#options = options;
+    // One for all: a signal made of others for each of a thousand calls costs more than the calls.
+    options.stopping.addEventListener("abort", this.#abortAll);
+  }
+
+  close(): void {
+    this.#options.stopping.removeEventListener("abort", this.#abortAll);
+  }
+
+  #loggerOf({ name }: IncentiveCompletedListener): Logger {
+    const known = this.#loggers.get(name) ?? this.#options.logger.child({ listener: name });
+    this.#loggers.set(name, known);
+    return known;
+  }
+
+  async call(adapter: IncentiveCompletedListener, event: IncentiveCompleted): Promise<void> {
+    const { timeoutMs, stopping } = this.#options;
+    const logger = this.#loggerOf(adapter);
+    const call = new AbortController();
+    const timer = setTimeout(() => call.abort(), timeoutMs);
+    this.#underWay.add(call);
+    if (stopping.aborted) call.abort();
+    try {
+      await Promise.race([
+        adapter.handle(event, { signal: call.signal, logger }),
+        rejectWhenAborted(call.signal),
+      ]);
+      countDelivery(adapter.name, "delivered");
+    } catch (error) {
+      const reason = errorClass(error);
+      countDelivery(adapter.name, "failed");
+      logger.warn({ eventId: event.id, error: reason }, "delivery failed");
+      throw new JobError(`event ${event.id}, listener ${adapter.name}: ${reason}`);
+    } finally {
+      clearTimeout(timer);
+      this.#underWay.delete(call);
+    }
   }
 }
 

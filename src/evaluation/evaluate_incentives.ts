@@ -39,7 +39,7 @@ export interface EvaluationOptions extends Judging {
 export const evaluationDefaults = {
   batchSize: 1000,
   lookEveryMs: 1,
-  gatherMs: 20,
+  gatherMs: 40,
   lingerMs: 100,
   awakeAtMostMs: 2000,
   waitAtMostMs: 1000,

@@ -1,5 +1,5 @@
 --! Previous: sha1:cf78f5295c06b28dbcb96fe16917f7a6b881b6ed
---! Hash: sha1:ffce195383b2f53b974660bfcef349b0c2091b97
+--! Hash: sha1:2289f00b886189abc3d3428fa8c79f172e921797
 --! Message: bell
 
 -- Stages 2 and 3, trigger and job: the bell. A due row must be judged soon, but a writer must pay next to nothing for it:
@@ -51,7 +51,7 @@ create function app.tg_user_incentives__ring_bell() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$
 declare
   let_go boolean;
-  i_ring boolean;
+  i_ring boolean := false;
 begin
   -- Nearly every writer ends here, so here are nothing but calls: no query, no transition table. After the verdicts
   -- themselves (app.apply_verdicts) nothing is due that was not due before.
@@ -65,22 +65,25 @@ begin
   -- awake for as long as this transaction stays open.
   let_go := pg_advisory_unlock_shared(app.awake_lock());
 
-  if not exists (select from app.user_incentives where evaluation_due) then
-    return null;
-  end if;
   -- A stricter isolation level looks at an old snapshot, so there the look would be worth nothing.
   if current_setting('transaction_isolation') = 'read committed' then
-    for look in 1..10 loop
-      i_ring := pg_try_advisory_xact_lock(app.ring_lock());
+    for look in 1..50 loop
       if app.bell_is_waiting() then
         return null;
       end if;
+      -- Mine at the second look: whoever had it before may have just been done.
       exit when i_ring;
-      perform pg_sleep(0.002);
+      i_ring := pg_try_advisory_xact_lock(app.ring_lock());
+      if not i_ring then
+        perform pg_sleep(0.002);
+      end if;
     end loop;
   end if;
 
-  perform app.ring_bell();
+  -- An update of data that changed nothing made nothing due.
+  if exists (select from app.user_incentives where evaluation_due) then
+    perform app.ring_bell();
+  end if;
   return null;
 end
 $$;

@@ -1,5 +1,5 @@
---! Previous: sha1:ffce195383b2f53b974660bfcef349b0c2091b97
---! Hash: sha1:c7a1a58af7b2cb964fefeb9d72a2f5c62d4e1819
+--! Previous: sha1:2289f00b886189abc3d3428fa8c79f172e921797
+--! Hash: sha1:078199e01c74fd62323fbee01fc195f647d3f5e6
 --! Message: verdicts
 
 -- Stage 5, completion: what the evaluators said becomes the rows' status, set by set.

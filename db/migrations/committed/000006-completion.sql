@@ -1,5 +1,5 @@
---! Previous: sha1:c7a1a58af7b2cb964fefeb9d72a2f5c62d4e1819
---! Hash: sha1:431ec0f67806d444bc0da56cd1447df2a0c6df2d
+--! Previous: sha1:078199e01c74fd62323fbee01fc195f647d3f5e6
+--! Hash: sha1:00dad42f85813a6fae865a2f8cb851d24ab63bdd
 --! Message: completion
 
 -- Stage 6, event and reward: recorded in the transaction in which the status became completed, so that no member is ever seen

@@ -1,5 +1,5 @@
---! Previous: sha1:431ec0f67806d444bc0da56cd1447df2a0c6df2d
---! Hash: sha1:684c4b081083bf3134bc6d0e80cd23037ded0680
+--! Previous: sha1:00dad42f85813a6fae865a2f8cb851d24ab63bdd
+--! Hash: sha1:8032e64029068ea4c8ef4b37619cdc143b6eab4c
 --! Message: cache
 
 -- Stage 9, cache: a snapshot, and who has changed since. Refreshing costs the same whether nothing or everything changed,

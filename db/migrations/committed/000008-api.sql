@@ -1,5 +1,5 @@
---! Previous: sha1:684c4b081083bf3134bc6d0e80cd23037ded0680
---! Hash: sha1:fc5a3a5f4533216c179e37450f7d0ea7bde9270a
+--! Previous: sha1:8032e64029068ea4c8ef4b37619cdc143b6eab4c
+--! Hash: sha1:bd64e1d9e32393bfa5dfd29249cd363909f57e40
 --! Message: api
 
 -- Stage 10, api: what a client reads and the one thing it writes. Every view filters by the member whose token the request

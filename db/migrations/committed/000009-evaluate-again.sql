@@ -1,5 +1,5 @@
---! Previous: sha1:fc5a3a5f4533216c179e37450f7d0ea7bde9270a
---! Hash: sha1:728753c629b5af6594228440bcf453bb84b0b476
+--! Previous: sha1:bd64e1d9e32393bfa5dfd29249cd363909f57e40
+--! Hash: sha1:5888da4332a501eec479f8cdb68bc4c08aa5adb1
 --! Message: evaluate again
 
 -- Judging again: rows that were judged already become due once more, because what they were judged by has changed: their

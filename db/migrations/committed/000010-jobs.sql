@@ -1,5 +1,5 @@
---! Previous: sha1:728753c629b5af6594228440bcf453bb84b0b476
---! Hash: sha1:ae2d1429a74a952421ebf60d51168b3c839d14bd
+--! Previous: sha1:5888da4332a501eec479f8cdb68bc4c08aa5adb1
+--! Hash: sha1:d4eedf73e80e866f3043e773a09627baa0653a5e
 --! Message: jobs
 
 -- What keeps jobs going when workers do not: each worker holds an advisory lock for as long as it lives, and whatever a dead
