@@ -69,12 +69,12 @@ proctype Writer(byte me) {
   :: look == 2 -> break
   :: else ->
      look++;
+     if :: A_JOB_IS_READY -> goto end :: else fi;
+     if :: ring == me -> break :: else fi;
      atomic { if :: ring == NOBODY -> ring = me :: else fi }
 #ifdef RELY_ON_RINGER
      if :: ring != me -> goto end :: else fi;
 #endif
-     if :: A_JOB_IS_READY -> goto end :: else fi;
-     if :: ring == me -> break :: else fi
   od;
 add:
   job[me] = UNCOMMITTED;
