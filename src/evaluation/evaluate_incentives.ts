@@ -30,6 +30,8 @@ export interface EvaluationOptions extends Judging {
   lingerMs: number;
   /** How long to stay awake at the most, in milliseconds: while awake, nobody rings. */
   awakeAtMostMs: number;
+  /** How long a run may go on while rows keep coming, in milliseconds. */
+  runAtMostMs: number;
   /** How long to wait for the transactions of other writers before coming back a second later, in milliseconds. */
   waitAtMostMs: number;
   /** What a run ends with. Only a test that shows why `wait_for_writers` is needed sets the other. */
@@ -42,6 +44,7 @@ export const evaluationDefaults = {
   gatherMs: 40,
   lingerMs: 100,
   awakeAtMostMs: 2000,
+  runAtMostMs: 30_000,
   waitAtMostMs: 1000,
   ending: "wait_for_writers",
 } as const;
@@ -63,20 +66,41 @@ export async function runBell(
   options: EvaluationOptions,
 ): Promise<void> {
   const { client } = connections;
-  if (await fallAwake(client)) {
-    try {
-      await drainAndLinger(connections, options);
-    } finally {
-      await client.query("select pg_advisory_unlock(app.awake_lock())");
-    }
-  } else {
-    await drain(connections, options, Date.now() + options.awakeAtMostMs);
+  const bedtime = Date.now() + options.runAtMostMs;
+  for (;;) {
+    const wasAwake = await stayAwake(connections, options);
+    if (options.ending === "first_empty_claim") return;
+    if (!(await waitForWriters(client, options))) return ring(client, "1 second");
+    const judged = await lookOnceMore(client, options);
+    if (judged === undefined) return ring(client, "0");
+    // While rows keep coming it is better to fall awake again than to be rung for.
+    if (judged === 0 || !wasAwake || options.stopping.aborted || Date.now() > bedtime) return;
   }
-  if (options.ending === "first_empty_claim") return;
-  if (!(await waitForWriters(client, options))) await ring(client, "1 second");
-  else if (!(await drain(connections, options, Date.now() + options.awakeAtMostMs))) {
-    await ring(client, "0");
+}
+
+/** Awake: judges and lingers, unless another run is awake already. */
+async function stayAwake(
+  connections: BellConnections,
+  options: EvaluationOptions,
+): Promise<boolean> {
+  const { client } = connections;
+  if (!(await fallAwake(client))) return false;
+  try {
+    await drainAndLinger(connections, options);
+  } finally {
+    await client.query("select pg_advisory_unlock(app.awake_lock())");
   }
+  return true;
+}
+
+/** All that is due now, up to the last; what becomes due meanwhile is not owed. Undefined when there was no time for it. */
+async function lookOnceMore(
+  client: ClientBase,
+  options: EvaluationOptions,
+): Promise<number | undefined> {
+  const deadline = Date.now() + options.awakeAtMostMs;
+  const { judged, isAll } = await workOff(client, options, { after: "0", deadline });
+  return isAll ? judged : undefined;
 }
 
 /** Refused while another run is awake, or for the microseconds in which a writer looks at the lock. */
@@ -115,18 +139,6 @@ async function isAnythingDue(client: ClientBase): Promise<boolean> {
   return rows[0]?.due ?? false;
 }
 
-/** Judges until nothing is due (true), or until the deadline or the end of this process is near (false). */
-async function drain(
-  connections: BellConnections,
-  options: EvaluationOptions,
-  deadline: number,
-): Promise<boolean> {
-  while (!options.stopping.aborted && Date.now() < deadline) {
-    if ((await evaluateDue(connections, options, deadline)) === 0) return true;
-  }
-  return false;
-}
-
 /** Judges a batch; when it was full there is a backlog, and two lanes work it off. Returns how many rows were judged. */
 async function evaluateDue(
   { client, second }: BellConnections,
@@ -140,26 +152,29 @@ async function evaluateDue(
   if (claimed < options.batchSize) return claimed;
   // The database works for one lane while the other's rows are judged.
   const lane = (own: ClientBase) => workOff(own, options, { after: last, deadline });
-  const judged = await Promise.all([lane(client), second(lane)]);
-  return judged.reduce((sum, rows) => sum + rows, claimed);
+  const lanes = await Promise.all([lane(client), second(lane)]);
+  return lanes.reduce((sum, { judged }) => sum + judged, claimed);
 }
 
-/** Upwards by id, so that no look starts again at the rows that are done. Ends at the first batch that is not full. */
+/**
+ * Upwards by id, so that no look starts again at the rows that are done. A batch that is not full was the last: `isAll`
+ * says that it came to that, and not to the deadline or the end of this process.
+ */
 async function workOff(
   client: ClientBase,
   options: EvaluationOptions,
   { after, deadline }: { after: string; deadline: number },
-): Promise<number> {
-  let sum = 0;
+): Promise<{ judged: number; isAll: boolean }> {
+  let judged = 0;
   for (let limit = options.batchSize; !options.stopping.aborted && Date.now() < deadline;) {
     const started = Date.now();
     const { claimed, last } = await evaluateBatch(client, options, { limit, after });
-    sum += claimed;
-    if (claimed < limit) break;
+    judged += claimed;
+    if (claimed < limit) return { judged, isAll: true };
     after = last;
     limit = nextLimit(limit, Date.now() - started, options.batchSize);
   }
-  return sum;
+  return { judged, isAll: false };
 }
 
 /** A batch holds its rows' locks, and members may wait for them: about a tenth of a second. */
