@@ -50,25 +50,14 @@ export const evaluationDefaults = {
 } as const;
 
 export function evaluateIncentives(options: EvaluationOptions): Task<"evaluate_incentives"> {
-  return (_payload, helpers) =>
-    helpers.withPgClient((client) => runBell({ client, second: helpers.withPgClient }, options));
+  return (_payload, helpers) => helpers.withPgClient((client) => runBell(client, options));
 }
 
-/** The connection that holds AWAKE, and a way to a second one when there is a backlog. */
-export interface BellConnections {
-  client: ClientBase;
-  second: <T>(work: (client: ClientBase) => Promise<T>) => Promise<T>;
-}
-
-/** One run of the bell's job. */
-export async function runBell(
-  connections: BellConnections,
-  options: EvaluationOptions,
-): Promise<void> {
-  const { client } = connections;
+/** One run of the bell's job, on one connection: a second at the same time gained nothing on two cores. */
+export async function runBell(client: ClientBase, options: EvaluationOptions): Promise<void> {
   const bedtime = Date.now() + options.runAtMostMs;
   for (;;) {
-    const wasAwake = await stayAwake(connections, options);
+    const wasAwake = await stayAwake(client, options);
     if (options.ending === "first_empty_claim") return;
     if (!(await waitForWriters(client, options))) return ring(client, "1 second");
     const judged = await lookOnceMore(client, options);
@@ -79,14 +68,10 @@ export async function runBell(
 }
 
 /** Awake: judges and lingers, unless another run is awake already. */
-async function stayAwake(
-  connections: BellConnections,
-  options: EvaluationOptions,
-): Promise<boolean> {
-  const { client } = connections;
+async function stayAwake(client: ClientBase, options: EvaluationOptions): Promise<boolean> {
   if (!(await fallAwake(client))) return false;
   try {
-    await drainAndLinger(connections, options);
+    await drainAndLinger(client, options);
   } finally {
     await client.query("select pg_advisory_unlock(app.awake_lock())");
   }
@@ -115,16 +100,13 @@ async function fallAwake(client: ClientBase): Promise<boolean> {
   return false;
 }
 
-async function drainAndLinger(
-  connections: BellConnections,
-  options: EvaluationOptions,
-): Promise<void> {
+async function drainAndLinger(client: ClientBase, options: EvaluationOptions): Promise<void> {
   const bedtime = Date.now() + options.awakeAtMostMs;
   for (let lastWork = Date.now(); Date.now() - lastWork < options.lingerMs;) {
     if (options.stopping.aborted || Date.now() > bedtime) return;
-    const judged = (await isAnythingDue(connections.client))
-      ? await evaluateDue(connections, options, bedtime)
-      : 0;
+    const { judged } = (await isAnythingDue(client))
+      ? await workOff(client, options, { after: "0", deadline: bedtime })
+      : { judged: 0 };
     if (judged > 0) lastWork = Date.now();
     await sleep(judged > 3 ? options.gatherMs : options.lookEveryMs);
   }
@@ -137,23 +119,6 @@ async function isAnythingDue(client: ClientBase): Promise<boolean> {
     text: "select exists (select from app.user_incentives where evaluation_due) as due",
   });
   return rows[0]?.due ?? false;
-}
-
-/** Judges a batch; when it was full there is a backlog, and two lanes work it off. Returns how many rows were judged. */
-async function evaluateDue(
-  { client, second }: BellConnections,
-  options: EvaluationOptions,
-  deadline: number,
-): Promise<number> {
-  const { claimed, last } = await evaluateBatch(client, options, {
-    limit: options.batchSize,
-    after: "0",
-  });
-  if (claimed < options.batchSize) return claimed;
-  // The database works for one lane while the other's rows are judged.
-  const lane = (own: ClientBase) => workOff(own, options, { after: last, deadline });
-  const lanes = await Promise.all([lane(client), second(lane)]);
-  return lanes.reduce((sum, { judged }) => sum + judged, claimed);
 }
 
 /**
@@ -177,9 +142,9 @@ async function workOff(
   return { judged, isAll: false };
 }
 
-/** A batch holds its rows' locks, and members may wait for them: about a tenth of a second. */
+/** A batch holds its rows' locks, and members may wait for them: about a quarter of a second. */
 function nextLimit(limit: number, tookMs: number, atMost: number): number {
-  const fitting = Math.round((limit * 100) / Math.max(tookMs, 1));
+  const fitting = Math.round((limit * 250) / Math.max(tookMs, 1));
   return Math.max(10, Math.min(fitting, limit * 2, atMost));
 }
 

@@ -13,10 +13,6 @@ let database: TestDatabase;
 let options: EvaluationOptions;
 let clients: PoolClient[] = [];
 
-function answer(client: PoolClient, own: EvaluationOptions): Promise<void> {
-  return runBell({ client, second: (work) => work(client) }, own);
-}
-
 beforeAll(async () => {
   database = await createTestDatabase();
   options = {
@@ -98,7 +94,7 @@ async function firstWriterCommitsLast(
 ) {
   const [first, second, worker] = [await connect(), await connect(), await connect()];
   await write(database.pool, "early");
-  const run = answer(worker, { ...options, ending });
+  const run = runBell(worker, { ...options, ending });
   await waitUntil("the run is awake", isSomebodyAwake);
 
   await first.query("begin");
@@ -136,7 +132,7 @@ describe("a run of the bell's job", () => {
     const [slow, worker] = [await connect(), await connect()];
     await slow.query("begin");
     await write(slow, "slow");
-    await answer(worker, { ...options, lingerMs: 10, waitAtMostMs: 100 });
+    await runBell(worker, { ...options, lingerMs: 10, waitAtMostMs: 100 });
     expect(await bellJobs()).toBe(1);
     await slow.query("rollback");
   });
@@ -176,7 +172,7 @@ describe("a writer", () => {
 
   test("that changes nothing does not ring, and its row is not due", async () => {
     await write(database.pool, "same");
-    await answer(await connect(), { ...options, lingerMs: 10 });
+    await runBell(await connect(), { ...options, lingerMs: 10 });
     await answerBell();
     await database.pool.query("update app.user_incentives set data = data where user_id = 'same'");
     expect(await isDue("same")).toBe(false);

@@ -266,7 +266,6 @@ describe("without a worker,", () => {
       await runJobs();
       await record(database, `step${step}`);
       const client = await database.pool.connect();
-      const connections = { client, second: <T>(work: (own: typeof client) => T) => work(client) };
       // Before the question of this number the incentive changes and its rows are marked.
       const query = client.query.bind(client) as (...question: unknown[]) => Promise<unknown>;
       let questions = 0;
@@ -278,10 +277,10 @@ describe("without a worker,", () => {
         }
         return query(...question);
       }) as never;
-      await runBell(connections, options);
+      await runBell(client, options);
       client.query = query as never;
       await runJobs();
-      await runBell(connections, options);
+      await runBell(client, options);
       client.release();
       completed[step] = (await read(database, `step${step}`)).status === "completed";
     }

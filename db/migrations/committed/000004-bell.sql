@@ -1,5 +1,5 @@
 --! Previous: sha1:cf78f5295c06b28dbcb96fe16917f7a6b881b6ed
---! Hash: sha1:2289f00b886189abc3d3428fa8c79f172e921797
+--! Hash: sha1:722ace3dbc539fabfbacdcdb2892da2d21049595
 --! Message: bell
 
 -- Stages 2 and 3, trigger and job: the bell. A due row must be judged soon, but a writer must pay next to nothing for it:
@@ -36,10 +36,12 @@ create function app.bell_is_waiting() returns boolean
     where task_identifier = 'evaluate_incentives'
     and locked_at is null
     and attempts < max_attempts
+    -- One that was put off, by a failure or by hand, is no reason to be silent until then.
+    and run_at < clock_timestamp() + interval '2 seconds'
   )
 $$;
 comment on function app.bell_is_waiting() is
-  'A bell job stands in the queue that no worker has begun. True only in read committed: an older snapshot may show a job that is gone.';
+  'A bell job stands in the queue, to be run now or in a moment, that no worker has begun. True only in read committed: an older snapshot may show a job that is gone.';
 
 create function app.ring_bell(after interval default '0') returns void
   language sql volatile set search_path = '' as $$

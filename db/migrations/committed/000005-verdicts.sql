@@ -1,5 +1,5 @@
---! Previous: sha1:2289f00b886189abc3d3428fa8c79f172e921797
---! Hash: sha1:078199e01c74fd62323fbee01fc195f647d3f5e6
+--! Previous: sha1:722ace3dbc539fabfbacdcdb2892da2d21049595
+--! Hash: sha1:89fed87c56cdbefc939ebadeb2fd4208cb5afa92
 --! Message: verdicts
 
 -- Stage 5, completion: what the evaluators said becomes the rows' status, set by set.
@@ -11,7 +11,13 @@ create function app.apply_verdicts(
   progresses double precision[],
   explanations jsonb[]
 ) returns integer
-  language plpgsql volatile set search_path = '' as $$
+  language plpgsql volatile
+  set search_path = ''
+  -- Always by the primary key: a plan that was made and kept while the table was still small would read all of it.
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+as $$
 declare
   judged_ids bigint[];
   completed_ids bigint[];

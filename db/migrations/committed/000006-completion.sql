@@ -1,5 +1,5 @@
---! Previous: sha1:078199e01c74fd62323fbee01fc195f647d3f5e6
---! Hash: sha1:00dad42f85813a6fae865a2f8cb851d24ab63bdd
+--! Previous: sha1:89fed87c56cdbefc939ebadeb2fd4208cb5afa92
+--! Hash: sha1:7ec5a869a4fec0aa87d12e23055803432016932f
 --! Message: completion
 
 -- Stage 6, event and reward: recorded in the transaction in which the status became completed, so that no member is ever seen

@@ -1,5 +1,5 @@
---! Previous: sha1:00dad42f85813a6fae865a2f8cb851d24ab63bdd
---! Hash: sha1:8032e64029068ea4c8ef4b37619cdc143b6eab4c
+--! Previous: sha1:7ec5a869a4fec0aa87d12e23055803432016932f
+--! Hash: sha1:0dfb01c3b6c5a82a5688d1bc3bd8e747405d2353
 --! Message: cache
 
 -- Stage 9, cache: a snapshot, and who has changed since. Refreshing costs the same whether nothing or everything changed,

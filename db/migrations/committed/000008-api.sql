@@ -1,5 +1,5 @@
---! Previous: sha1:8032e64029068ea4c8ef4b37619cdc143b6eab4c
---! Hash: sha1:bd64e1d9e32393bfa5dfd29249cd363909f57e40
+--! Previous: sha1:0dfb01c3b6c5a82a5688d1bc3bd8e747405d2353
+--! Hash: sha1:a8e3388e63d6aaab022fca302784d144fb3eafa7
 --! Message: api
 
 -- Stage 10, api: what a client reads and the one thing it writes. Every view filters by the member whose token the request

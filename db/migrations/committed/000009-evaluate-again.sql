@@ -1,5 +1,5 @@
---! Previous: sha1:bd64e1d9e32393bfa5dfd29249cd363909f57e40
---! Hash: sha1:5888da4332a501eec479f8cdb68bc4c08aa5adb1
+--! Previous: sha1:a8e3388e63d6aaab022fca302784d144fb3eafa7
+--! Hash: sha1:ee35ef69e86d0d661481847127311892165b0d58
 --! Message: evaluate again
 
 -- Judging again: rows that were judged already become due once more, because what they were judged by has changed: their

@@ -1,5 +1,5 @@
---! Previous: sha1:5888da4332a501eec479f8cdb68bc4c08aa5adb1
---! Hash: sha1:d4eedf73e80e866f3043e773a09627baa0653a5e
+--! Previous: sha1:ee35ef69e86d0d661481847127311892165b0d58
+--! Hash: sha1:f16b6da3814582c25f26aa35b766ad10b1dc04b9
 --! Message: jobs
 
 -- What keeps jobs going when workers do not: each worker holds an advisory lock for as long as it lives, and whatever a dead
