@@ -1,5 +1,5 @@
 --! Previous: sha1:89fed87c56cdbefc939ebadeb2fd4208cb5afa92
---! Hash: sha1:7ec5a869a4fec0aa87d12e23055803432016932f
+--! Hash: sha1:c452471fb9b796f8cc77c57d6ada059a974d370a
 --! Message: completion
 
 -- Stage 6, event and reward: recorded in the transaction in which the status became completed, so that no member is ever seen
@@ -85,7 +85,9 @@ begin
     select row(
       'deliver_incentive_completed',
       json_agg(json_build_object('listener', listener.name, 'event_id', event.id::text) order by event.id),
-      null, null, null, null, null, null
+      -- One job of a listener at a time: a slow one never takes all the slots that judging needs too.
+      'deliver_to_' || listener.name,
+      null, null, null, null, null
     )::graphile_worker.job_spec
     from app.incentive_listeners as listener
     cross join (select id, (row_number() over (order by id) - 1) / 1000 as thousand from recorded) as event

@@ -1,5 +1,5 @@
---! Previous: sha1:7ec5a869a4fec0aa87d12e23055803432016932f
---! Hash: sha1:0dfb01c3b6c5a82a5688d1bc3bd8e747405d2353
+--! Previous: sha1:c452471fb9b796f8cc77c57d6ada059a974d370a
+--! Hash: sha1:18f55c3558124f1dc9908afc1f0a8cbe7ec7c5d9
 --! Message: cache
 
 -- Stage 9, cache: a snapshot, and who has changed since. Refreshing costs the same whether nothing or everything changed,

@@ -1,5 +1,5 @@
---! Previous: sha1:0dfb01c3b6c5a82a5688d1bc3bd8e747405d2353
---! Hash: sha1:a8e3388e63d6aaab022fca302784d144fb3eafa7
+--! Previous: sha1:18f55c3558124f1dc9908afc1f0a8cbe7ec7c5d9
+--! Hash: sha1:88f7e5acef42f2a2b3e121051b83b6359bd61ec0
 --! Message: api
 
 -- Stage 10, api: what a client reads and the one thing it writes. Every view filters by the member whose token the request

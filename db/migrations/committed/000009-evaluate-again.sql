@@ -1,5 +1,5 @@
---! Previous: sha1:a8e3388e63d6aaab022fca302784d144fb3eafa7
---! Hash: sha1:ee35ef69e86d0d661481847127311892165b0d58
+--! Previous: sha1:88f7e5acef42f2a2b3e121051b83b6359bd61ec0
+--! Hash: sha1:ccb84a58b23fae1920b593084c6868b24d744da6
 --! Message: evaluate again
 
 -- Judging again: rows that were judged already become due once more, because what they were judged by has changed: their

@@ -1,5 +1,5 @@
---! Previous: sha1:ee35ef69e86d0d661481847127311892165b0d58
---! Hash: sha1:f16b6da3814582c25f26aa35b766ad10b1dc04b9
+--! Previous: sha1:ccb84a58b23fae1920b593084c6868b24d744da6
+--! Hash: sha1:4965923bfa8cd08db5dcda507fe8a73546d38f2c
 --! Message: jobs
 
 -- What keeps jobs going when workers do not: each worker holds an advisory lock for as long as it lives, and whatever a dead
