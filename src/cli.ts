@@ -3,7 +3,7 @@ import { ConfigurationError, readConfiguration, settings } from "./configuration
 import { program, InvalidArgumentError, Option } from "commander";
 import { printGraphqlSchema } from "./api/graphql.ts";
 import { asMember } from "./api/member_session.ts";
-import { checkRecording } from "./api/recording.ts";
+import { record } from "./api/recording.ts";
 import { Problem } from "./api/problems.ts";
 import { createTokens } from "./api/tokens.ts";
 import { cacheStatus, refreshCache } from "./cache/refresh.ts";
@@ -81,14 +81,9 @@ program
       const evaluators = await loadEvaluators();
       const pool = openPool(database.forApi().authenticatorUrl, "record", 1, logger);
       try {
-        const id = await asMember(pool, { userId: user }, async (client) => {
-          await checkRecording(client, evaluators, incentive, data);
-          const { rows } = await client.query<{ id: string }>(
-            "select id from api.record_incentive($1, $2::jsonb)",
-            [incentive, JSON.stringify(data)],
-          );
-          return rows[0]?.id;
-        });
+        const id = await asMember(pool, { userId: user }, (client) =>
+          record(client, evaluators, incentive, data),
+        );
         console.log(`Recorded as user incentive ${id}.`);
       } finally {
         await pool.end();

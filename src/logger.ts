@@ -6,7 +6,6 @@ import { pino, destination } from "pino";
 import type { Logger } from "pino";
 
 export type { Logger } from "pino";
-export { errorClass } from "./error_class.ts";
 
 export function createLogger(level: string): Logger {
   return pino({ name: "incentives", level }, destination({ dest: 2, sync: true }));

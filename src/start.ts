@@ -17,7 +17,7 @@ import { judgingDefaults, JudgingPool } from "./evaluation/judging_pool.ts";
 import { loadEvaluators } from "./evaluation/registry.ts";
 import type { EvaluatorRegistry } from "./evaluation/registry.ts";
 import { LiveSubscriber } from "./live/subscriber.ts";
-import { errorClass } from "./logger.ts";
+import { errorClass } from "./error_class.ts";
 import type { Logger } from "./logger.ts";
 import { createMetricsHandler, startMetricsServer } from "./metrics/endpoint.ts";
 import { createGauges } from "./metrics/gauges.ts";

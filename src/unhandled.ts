@@ -3,7 +3,7 @@
  * anew; anything else is a bug of ours, and then the process ends in order, with exit code 1. Called by `incentives start`.
  */
 import { isConnectionLoss } from "./job_error.ts";
-import { errorClass } from "./logger.ts";
+import { errorClass } from "./error_class.ts";
 import type { Logger } from "./logger.ts";
 
 export interface UnhandledOptions {

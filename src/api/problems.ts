@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import type { ErrorRequestHandler, RequestHandler, Response } from "express";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
 
 /** Where something is wrong (a JSON pointer into the request's body) and what. */

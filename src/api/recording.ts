@@ -7,6 +7,21 @@ import { checkData } from "../evaluation/judge.ts";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import { Problem, unprocessable } from "./problems.ts";
 
+/** Checks and records, in this member's transaction. Returns the user incentive's id; throws as checkRecording does. */
+export async function record(
+  client: Pick<PoolClient, "query">,
+  evaluators: EvaluatorRegistry,
+  incentive: unknown,
+  data: unknown,
+): Promise<string | undefined> {
+  await checkRecording(client, evaluators, incentive, data);
+  const { rows } = await client.query<{ id: string }>(
+    "select id from api.record_incentive($1, $2::jsonb)",
+    [incentive, JSON.stringify(data)],
+  );
+  return rows[0]?.id;
+}
+
 /** Throws a 422 `Problem` whose pointers start at `/incentive` and `/data`. `client` is in a member's transaction. */
 export async function checkRecording(
   client: Pick<PoolClient, "query">,

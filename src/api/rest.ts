@@ -8,7 +8,7 @@ import type { Pool } from "pg";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import { asMember } from "./member_session.ts";
 import { Problem, unprocessable } from "./problems.ts";
-import { checkRecording } from "./recording.ts";
+import { record } from "./recording.ts";
 import type { Tokens } from "./tokens.ts";
 
 export interface RestOptions {
@@ -58,8 +58,6 @@ const queries = {
     from api.user_rewards as ur
     join api.rewards as reward on reward.id = ur.reward_id
     join api.incentives as incentive on incentive.id = ur.incentive_id`,
-  record: `
-    select id from api.record_incentive($1, $2::jsonb)`,
 };
 
 export function restRoutes(options: RestOptions): Router {
@@ -74,7 +72,7 @@ export function restRoutes(options: RestOptions): Router {
     answerQuery(options, request, response, queries.userRewards, []),
   );
   routes.post("/user/incentives", express.json({ limit: "100kb" }), (request, response) =>
-    record(options, request, response),
+    answerRecording(options, request, response),
   );
   return routes;
 }
@@ -94,7 +92,7 @@ async function answerQuery(
   response.type("application/json").send(rows[0].answer);
 }
 
-async function record(
+async function answerRecording(
   { pool, tokens, evaluators }: RestOptions,
   request: Request,
   response: Response,
@@ -102,12 +100,7 @@ async function record(
   const member = await tokens.verify(request.get("authorization"));
   const { incentive, data } = checkBody(request);
   const { id, answer } = await asMember(pool, member, async (client) => {
-    await checkRecording(client, evaluators, incentive, data);
-    const recorded = await client.query<{ id: string }>(queries.record, [
-      incentive,
-      JSON.stringify(data),
-    ]);
-    const id = recorded.rows[0]?.id;
+    const id = await record(client, evaluators, incentive, data);
     const { rows } = await client.query<{ answer: string }>(queries.userIncentive, [id]);
     return { id, answer: rows[0]?.answer };
   });

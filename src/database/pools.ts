@@ -1,6 +1,6 @@
 /** The process's two pools: the owner's for the worker and the commands, the authenticator's for requests. */
 import { Pool } from "pg";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
 
 /** `name` is what `pg_stat_activity.application_name` shows. */

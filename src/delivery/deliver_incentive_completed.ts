@@ -6,7 +6,7 @@ import type { Task } from "graphile-worker";
 import pLimit from "p-limit";
 import type { Pool } from "pg";
 import { JobError } from "../job_error.ts";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
 import { countDelivery } from "../metrics/registry.ts";
 import type { IncentiveCompleted, IncentiveCompletedListener } from "./listener.ts";

@@ -4,7 +4,7 @@
  */
 import type { Task } from "graphile-worker";
 import { JobError } from "../job_error.ts";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 import { evaluateRow } from "./batch.ts";
 import type { Judging } from "./batch.ts";
 

@@ -7,7 +7,7 @@ import { randomUUID } from "node:crypto";
 import { EventEmitter } from "node:events";
 import pgListen from "pg-listen";
 import type { Subscriber } from "pg-listen";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
 
 const HEARTBEAT = "incentives_heartbeat";

@@ -7,7 +7,7 @@ import { createServer } from "node:http";
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import { collectDefaultMetrics } from "prom-client";
 import type { Logger } from "../logger.ts";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 import { metrics } from "./registry.ts";
 
 export interface MetricsOptions {

@@ -4,7 +4,7 @@
  */
 import type { Pool } from "pg";
 import { Gauge, Registry } from "prom-client";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
 
 const keptForMs = 5000;

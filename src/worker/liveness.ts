@@ -4,7 +4,7 @@
  * ends when the connection is lost, because from then on others may take it for dead.
  */
 import { Client } from "pg";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 
 export interface Liveness {
   /** Takes the lock of this worker. */

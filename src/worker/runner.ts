@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { runMigrations } from "graphile-worker";
 import type { Pool } from "pg";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
 import { countRunnerRestart } from "../metrics/registry.ts";
 import { workerLogger } from "./worker_logger.ts";

@@ -5,7 +5,7 @@
  */
 import type { TaskList } from "graphile-worker";
 import { isConnectionLoss, JobError } from "../job_error.ts";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 
 export function withSafeErrors(tasks: TaskList): TaskList {
   const wrapped: TaskList = {};

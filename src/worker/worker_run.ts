@@ -9,7 +9,7 @@ import { run } from "graphile-worker";
 import type { ParsedCronItem, Runner, TaskList, WorkerEvents } from "graphile-worker";
 import type { Pool } from "pg";
 import { openPool } from "../database/pools.ts";
-import { errorClass } from "../logger.ts";
+import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
 import { openLiveness } from "./liveness.ts";
 import { countJobs, watch } from "./watch.ts";
