@@ -14,10 +14,15 @@ const HEARTBEAT = "incentives_heartbeat";
 const BEAT_EVERY_MS = 3000;
 const DEAF_AFTER_MS = 10_000;
 
-/** `connected` comes first and after each gap; `completed` carries the range of event ids to read. */
+/**
+ * `connected` comes first and after each gap; `lost` begins a gap: what is said from now on is not heard. `completed` carries
+ * the range of event ids to read. `changed` says who sees something else than before: hashes of member ids, or everybody.
+ */
 interface Heard {
   connected: [];
+  lost: [];
   completed: [{ first: string; last: string }];
+  changed: [readonly string[] | "all"];
 }
 
 export class LiveSubscriber extends EventEmitter<Heard> {
@@ -27,6 +32,7 @@ export class LiveSubscriber extends EventEmitter<Heard> {
   readonly #self = randomUUID();
   #subscriber: Subscriber | undefined;
   #heardAt = 0;
+  #isListening = false;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(connectionString: string, logger: Logger) {
@@ -41,13 +47,14 @@ export class LiveSubscriber extends EventEmitter<Heard> {
     this.#timer = setInterval(() => this.#beat(), BEAT_EVERY_MS);
   }
 
-  /** Whether it has heard itself within the last seconds. */
+  /** Whether it is connected and has heard itself within the last seconds. */
   isHearing(): boolean {
-    return Date.now() - this.#heardAt < DEAF_AFTER_MS;
+    return this.#isListening && this.#heardLately();
   }
 
   async stop(): Promise<void> {
     clearInterval(this.#timer);
+    this.#lose();
     const subscriber = this.#subscriber;
     this.#subscriber = undefined;
     await subscriber?.close().catch(() => {});
@@ -67,8 +74,9 @@ export class LiveSubscriber extends EventEmitter<Heard> {
         retryLimit: Number.MAX_SAFE_INTEGER,
         retryTimeout: Number.POSITIVE_INFINITY,
         paranoidChecking: false,
-        // Anybody who can log in can NOTIFY: nothing that arrives may throw.
-        parse: parsePayload,
+        // Anybody who can log in can NOTIFY: nothing that arrives may throw, so each channel reads its own text below.
+        parse: (text) => text,
+        serialize: String,
       },
     );
     this.#subscriber = subscriber;
@@ -78,9 +86,18 @@ export class LiveSubscriber extends EventEmitter<Heard> {
       if (isCurrent() && payload === this.#self) this.#hear();
     });
     subscriber.notifications.on("incentive_completed", (payload: unknown) => {
-      if (isCurrent() && isRange(payload)) {
-        this.emit("completed", { first: String(payload.first), last: String(payload.last) });
-      }
+      const range = parseRange(payload);
+      if (isCurrent() && range) this.emit("completed", range);
+    });
+    subscriber.notifications.on("member_changed", (payload: unknown) => {
+      const changed = parseChanged(payload);
+      if (isCurrent() && changed) this.emit("changed", changed);
+    });
+    subscriber.events.on("reconnect", () => {
+      if (!isCurrent()) return;
+      this.#lose();
+      // Otherwise the library sends a LISTEN for each at once, which pg will not take for much longer; see #listen.
+      subscriber.unlistenAll().catch(() => {});
     });
     subscriber.events.on("connected", () => {
       if (isCurrent()) void this.#listen(subscriber);
@@ -95,7 +112,10 @@ export class LiveSubscriber extends EventEmitter<Heard> {
   async #listen(subscriber: Subscriber): Promise<void> {
     try {
       await subscriber.listenTo(HEARTBEAT);
+      await subscriber.listenTo("member_changed");
       await subscriber.listenTo("incentive_completed");
+      if (this.#subscriber !== subscriber) return;
+      this.#isListening = true;
       this.#logger.debug("listening connection established");
       this.emit("connected");
       this.#beat();
@@ -108,31 +128,45 @@ export class LiveSubscriber extends EventEmitter<Heard> {
     this.#heardAt = Date.now();
   }
 
+  #heardLately(): boolean {
+    return Date.now() - this.#heardAt < DEAF_AFTER_MS;
+  }
+
+  #lose(): void {
+    this.#isListening = false;
+    this.emit("lost");
+  }
+
   #beat(): void {
     const subscriber = this.#subscriber;
     if (!subscriber) return;
     const channels = subscriber.getSubscribedChannels();
-    if (this.#heardAt > 0 && !this.isHearing()) this.#rebuild(subscriber);
+    if (this.#heardAt > 0 && !this.#heardLately()) this.#rebuild(subscriber);
     else if (channels.includes(HEARTBEAT)) subscriber.notify(HEARTBEAT, this.#self).catch(() => {});
   }
 
   #rebuild(deaf: Subscriber): void {
     this.#logger.warn("listening connection does not hear itself; building another");
+    this.#lose();
     this.#heardAt = Date.now() - DEAF_AFTER_MS + BEAT_EVERY_MS;
     deaf.close().catch(() => {});
     this.#build();
   }
 }
 
-function parsePayload(text: string): unknown {
+/** Both are undefined when it says nothing we know. */
+function parseRange(payload: unknown): { first: string; last: string } | undefined {
   try {
-    return JSON.parse(text);
+    const { first, last } = JSON.parse(String(payload)) as { first?: unknown; last?: unknown };
+    if (!Number.isSafeInteger(first) || !Number.isSafeInteger(last)) return undefined;
+    return { first: String(first), last: String(last) };
   } catch {
     return undefined;
   }
 }
 
-function isRange(payload: unknown): payload is { first: number; last: number } {
-  const range = payload as { first?: unknown; last?: unknown } | null | undefined;
-  return Number.isSafeInteger(range?.first) && Number.isSafeInteger(range?.last);
+function parseChanged(payload: unknown): readonly string[] | "all" | undefined {
+  if (payload === "*") return "all";
+  if (typeof payload !== "string" || !/^(?:[A-Za-z0-9+/]{4})+$/.test(payload)) return undefined;
+  return payload.match(/.{4}/g) ?? undefined;
 }
