@@ -3,7 +3,8 @@
  * whose body says nothing but a reference to the log. No answer repeats a value, a path of the server or SQL.
  */
 import { randomUUID } from "node:crypto";
-import type { ErrorRequestHandler, RequestHandler, Response } from "express";
+import type { ServerResponse } from "node:http";
+import type { ErrorRequestHandler, RequestHandler } from "express";
 import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
 
@@ -55,13 +56,17 @@ export const noSuchPath: RequestHandler = () => {
 };
 
 export function problemHandler(logger: Logger): ErrorRequestHandler {
-  return (error, _request, response, next) => {
-    if (response.headersSent) next(error);
-    else sendProblem(response, toProblem(error, logger));
-  };
+  return (error, _request, response, _next) => answerError(response, error, logger);
 }
 
-function toProblem(error: unknown, logger: Logger): Problem {
+/** Also after a part was sent: then the client sees the answer cut short, and not a whole one that is wrong. */
+export function answerError(response: ServerResponse, error: unknown, logger: Logger): void {
+  if (response.headersSent) response.destroy();
+  else sendProblem(response, toProblem(error, logger));
+}
+
+/** What it is to the client; the cause of a 500 is in the log, under the reference that the answer names. */
+export function toProblem(error: unknown, logger: Logger): Problem {
   if (error instanceof Problem) return error;
   const known = problemOfBodyParser(error) ?? problemOfDatabaseError(error) ?? problemOfPool(error);
   if (known) return known;
@@ -98,20 +103,12 @@ function problemOfPool(error: unknown): Problem | undefined {
   return away.test(message) ? databaseAway() : undefined;
 }
 
-export function sendProblem(response: Response, problem: Problem): void {
+export function sendProblem(response: ServerResponse, problem: Problem): void {
   const { status, title, message: detail, errors } = problem;
-  if (status === 401) response.set("WWW-Authenticate", "Bearer");
-  if (status === 503) response.set("Retry-After", "2");
-  response
-    .status(status)
-    .type("application/problem+json")
-    .send(
-      JSON.stringify({
-        type: "about:blank",
-        title,
-        status,
-        detail,
-        ...(errors.length > 0 && { errors }),
-      }),
-    );
+  if (status === 401) response.setHeader("WWW-Authenticate", "Bearer");
+  if (status === 503) response.setHeader("Retry-After", "2");
+  response.statusCode = status;
+  response.setHeader("Content-Type", "application/problem+json; charset=utf-8");
+  const problemJson = { type: "about:blank", title, status, detail };
+  response.end(JSON.stringify(errors.length > 0 ? { ...problemJson, errors } : problemJson));
 }

@@ -11,9 +11,11 @@ import type { Pool } from "pg";
 import { grafserv } from "postgraphile/grafserv/express/v4";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import type { Logger } from "../logger.ts";
+import { chain } from "./chain.ts";
 import { createGraphql, requireMember } from "./graphql.ts";
 import { noSuchPath, problemHandler } from "./problems.ts";
 import { restRoutes } from "./rest.ts";
+import { securityHeaders } from "./security_headers.ts";
 import type { Tokens } from "./tokens.ts";
 
 export interface ApiOptions {
@@ -49,7 +51,9 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   healthRoutes(app, options);
   app.use(restRoutes({ pool, tokens, evaluators }));
   app.use("/graphql", requireMember(tokens));
-  const server = createServer(app);
+  // A request meets these in this order, and Express last.
+  const inFront = [securityHeaders(production)];
+  const server = createServer(chain(inFront, app, logger));
   await graphql.createServ(grafserv).addTo(app, server);
   app.use(noSuchPath);
   app.use(problemHandler(logger));
