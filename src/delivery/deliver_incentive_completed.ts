@@ -43,11 +43,8 @@ export function deliverIncentiveCompleted(
 ): Task<"deliver_incentive_completed"> {
   return async (payload) => {
     const deliveries = checkPayload(payload);
-    const events = await readEvents(
-      options.pool,
-      deliveries.map(({ event_id }) => event_id),
-    );
-    const active = await readActiveListeners(options.pool);
+    const ids = deliveries.map(({ event_id }) => event_id);
+    const { events, active } = await readEventsAndListeners(options.pool, ids);
     const limit = pLimit(options.atOnce);
     const calls = new Calls(options);
     const results = deliveries.map(({ listener, event_id }) =>
@@ -149,9 +146,17 @@ function checkPayload(payload: unknown): Delivery[] {
   return payload;
 }
 
-async function readEvents(pool: Pool, ids: string[]): Promise<Map<string, IncentiveCompleted>> {
-  const { rows } = await pool.query<IncentiveCompleted>(
+interface EventsAndListeners {
+  /** By their ids, as far as there is still something to tell of. */
+  events: Map<string, IncentiveCompleted>;
+  active: Set<string>;
+}
+
+/** In one question, because a job asks it for each thousand events. */
+async function readEventsAndListeners(pool: Pool, ids: string[]): Promise<EventsAndListeners> {
+  const { rows } = await pool.query<IncentiveCompleted & { active: string[] }>(
     `select event.id,
+      array(select name from app.incentive_listeners where is_active) as active,
       ui.id as "userIncentiveId",
       ui.user_id as "userId",
       incentive.key as incentive,
@@ -174,12 +179,13 @@ async function readEvents(pool: Pool, ids: string[]): Promise<Map<string, Incent
     where event.id = any ($1)`,
     [ids],
   );
-  return new Map(rows.map((event) => [event.id, event]));
-}
-
-async function readActiveListeners(pool: Pool): Promise<Set<string>> {
-  const { rows } = await pool.query<{ name: string }>(
-    "select name from app.incentive_listeners where is_active",
-  );
-  return new Set(rows.map(({ name }) => name));
+  return {
+    events: new Map(
+      rows.map(({ id, userIncentiveId, userId, incentive, occurredAt, rewards }) => [
+        id,
+        { id, userIncentiveId, userId, incentive, occurredAt, rewards },
+      ]),
+    ),
+    active: new Set(rows[0]?.active),
+  };
 }
