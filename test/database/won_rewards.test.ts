@@ -1,0 +1,77 @@
+/** What a foreign key would do for app.user_rewards, and triggers do: nobody loses a reward, and none is left behind. */
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { createTestDatabase } from "../test_database.ts";
+import type { TestDatabase } from "../test_database.ts";
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await createTestDatabase();
+});
+afterAll(() => database.drop());
+
+/** Returns the new row's id. */
+async function complete(userId: string): Promise<string> {
+  const { rows } = await database.pool.query<{ id: string }>(
+    "insert into app.user_incentives (user_id, incentive_id, data) select $1, id, '{}' from app.incentives limit 1 returning id",
+    [userId],
+  );
+  const id = rows[0]!.id;
+  await database.pool.query(
+    "select app.apply_verdicts(array[$1::bigint], '{completed}', '{1}', '{[]}')",
+    [id],
+  );
+  return id;
+}
+
+test("a user incentive that won a reward refuses to be deleted, until the reward is taken back", async () => {
+  const id = await complete("winner");
+  const erase = () => database.pool.query("delete from app.user_incentives where id = $1", [id]);
+  await expect(erase()).rejects.toMatchObject({ code: "IN001" });
+  await database.pool.query("delete from app.user_rewards where user_incentive_id = $1", [id]);
+  await expect(erase()).resolves.toMatchObject({ rowCount: 1 });
+});
+
+test("a reward by hand waits for the deletion of what it names, and is then refused", async () => {
+  const id = await complete("given by hand");
+  await database.pool.query("delete from app.user_rewards where user_incentive_id = $1", [id]);
+  const eraser = await database.pool.connect();
+  await eraser.query("begin");
+  await eraser.query("delete from app.user_incentives where id = $1", [id]);
+  const given = database.pool.query(
+    `insert into app.user_rewards (user_id, user_incentive_id, reward_id, amount, unit)
+    select 'given by hand', $1, id, amount, unit from app.rewards limit 1`,
+    [id],
+  );
+  given.catch(() => {});
+  await waitUntilSomebodyWaits();
+  await eraser.query("commit");
+  eraser.release();
+  await expect(given).rejects.toMatchObject({ code: "IN006" });
+});
+
+test("a deletion waits for a reward by hand, and is then refused", async () => {
+  const id = await complete("erased meanwhile");
+  await database.pool.query("delete from app.user_rewards where user_incentive_id = $1", [id]);
+  const giver = await database.pool.connect();
+  await giver.query("begin");
+  await giver.query(
+    `insert into app.user_rewards (user_id, user_incentive_id, reward_id, amount, unit)
+    select 'erased meanwhile', $1, id, amount, unit from app.rewards limit 1`,
+    [id],
+  );
+  const erased = database.pool.query("delete from app.user_incentives where id = $1", [id]);
+  erased.catch(() => {});
+  await waitUntilSomebodyWaits();
+  await giver.query("commit");
+  giver.release();
+  await expect(erased).rejects.toMatchObject({ code: "IN001" });
+});
+
+async function waitUntilSomebodyWaits(): Promise<void> {
+  for (;;) {
+    const { rowCount } = await database.pool.query(
+      "select from pg_locks where not granted limit 1",
+    );
+    if (rowCount) return;
+  }
+}
