@@ -17,7 +17,11 @@ export interface TestDatabase {
 export async function createTestDatabase(): Promise<TestDatabase> {
   const name = `test_${randomBytes(6).toString("hex")}`;
   await asSuperuser(`create database ${name} template incentives owner incentives_owner`);
-  const pool = new Pool({ connectionString: withDatabase(setting("OWNER_URL"), name), max: 60 });
+  const pool = new Pool({
+    connectionString: withDatabase(setting("OWNER_URL"), name),
+    max: 60,
+    pipeline: true,
+  });
   pool.on("error", () => {});
   return {
     ownerUrl: withDatabase(setting("OWNER_URL"), name),

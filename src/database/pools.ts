@@ -17,6 +17,8 @@ export function openPool(
     connectionTimeoutMillis: 5000,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
+    // Queries that are not waited for travel together and are answered in order.
+    pipeline: true,
     // Times leave the database in UTC, whatever the server's or the role's own setting. A process that was stopped in the
     // middle of a transaction keeps its rows from everybody else: the server ends that.
     options: "-c timezone=UTC -c idle_in_transaction_session_timeout=10s",

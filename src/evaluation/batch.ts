@@ -41,16 +41,24 @@ export async function evaluateBatch(
   { limit, after }: { limit: number; after: string },
 ): Promise<{ claimed: number; last: string }> {
   const started = performance.now();
-  const run = (applyAll: typeof applyIsolating) =>
-    inTransaction(client, async () => {
-      const claim = await claimRows(client, judging, limit, after);
-      const judged = await judgeClaim(client, judging, claim);
-      return { ...claim, verdicts: await applyAll(client, judged, judging.logger) };
-    });
-  const { rows, incentives, verdicts } = await run(applyAtOnce).catch((error: unknown) => {
+  const claimAndJudge = async () => {
+    const claim = await claimRows(client, judging, limit, after);
+    return { ...claim, verdicts: await judgeClaim(client, judging, claim) };
+  };
+  const { rows, incentives, verdicts } = await inTransaction(
+    client,
+    claimAndJudge,
+    ({ verdicts }) => apply(client, verdicts),
+  ).catch((error: unknown) => {
     // The server refused something: claim again, and find out what. A broken connection is not its refusal.
     if (!(error instanceof DatabaseError) || error.severity !== "ERROR") throw error;
-    return run(applyIsolating);
+    return inTransaction(client, async () => {
+      const judged = await claimAndJudge();
+      return {
+        ...judged,
+        verdicts: await applyIsolating(client, judged.verdicts, judging.logger),
+      };
+    });
   });
   if (rows.length > 0) {
     observeBatch(rows.length, (performance.now() - started) / 1000);
@@ -79,11 +87,19 @@ export async function evaluateRow(
   });
 }
 
-async function inTransaction<T>(client: ClientBase, work: () => Promise<T>): Promise<T> {
-  await client.query("begin");
+/**
+ * The connection is one that pipelines (database/pools.ts): what is asked without waiting for an answer travels together, and
+ * is answered in order. So `begin` goes with the first query of `work`, and `last` with the commit, which rolls back when
+ * `last` was refused.
+ */
+async function inTransaction<T>(
+  client: ClientBase,
+  work: () => Promise<T>,
+  last: (result: T) => Promise<void> = async () => {},
+): Promise<T> {
   try {
-    const result = await work();
-    await client.query("commit");
+    const [, result] = await Promise.all([client.query("begin"), work()]);
+    await Promise.all([last(result), client.query("commit")]);
     return result;
   } catch (error) {
     // On a broken connection this fails too; the first error is the one that says why.
@@ -114,8 +130,10 @@ async function claimRows(
 ): Promise<Claim> {
   for (;;) {
     const { judgeable } = judging;
-    const rows = await lockRows(client, judgeable, limit, after);
-    const catalogue = await readCatalogue(client);
+    const [rows, catalogue] = await Promise.all([
+      lockRows(client, judgeable, limit, after),
+      readCatalogue(client),
+    ]);
     judging.judgeable = judgeableIds(catalogue.incentives, judging.registry);
     const isNew = judging.judgeable.some((id) => !judgeable.includes(id));
     if (rows.length > 0 || !isNew) return { rows, ...catalogue };
@@ -167,11 +185,6 @@ async function judgeClaim(
   return verdicts;
 }
 
-async function applyAtOnce(client: ClientBase, verdicts: Verdict[]): Promise<Verdict[]> {
-  if (verdicts.length > 0) await apply(client, verdicts);
-  return verdicts;
-}
-
 /** Applies the verdicts; when the database refuses, halves the set until the refused row stands alone. Returns the applied. */
 async function applyIsolating(
   client: ClientBase,
@@ -199,14 +212,16 @@ async function applyIsolating(
 }
 
 async function apply(client: ClientBase, verdicts: Verdict[]): Promise<void> {
+  if (verdicts.length === 0) return;
   await client.query({
     name: "apply_verdicts",
-    text: "select app.apply_verdicts($1::bigint[], $2::text[], $3::float8[], $4::jsonb[])",
+    text: "select app.apply_verdicts($1::bigint[], $2::text[], $3::float8[], $4::text::jsonb[])",
     values: [
       verdicts.map(({ id }) => id),
       verdicts.map(({ status }) => status),
       verdicts.map(({ progress }) => progress),
-      verdicts.map(({ explanation }) => explanation),
+      // As bytes, which the driver need not look through.
+      Buffer.from(`{${verdicts.map(({ explanation }) => explanation).join(",")}}`),
     ],
   });
 }

@@ -22,7 +22,7 @@ export interface EvaluationOptions extends Judging {
   stopping: AbortSignal;
   /** Rows a batch, at the most. */
   batchSize: number;
-  /** How often to look for due rows while awake and idle, in milliseconds. */
+  /** How long to pause when due rows cannot be judged here, in milliseconds. */
   lookEveryMs: number;
   /** How long to let rows gather while awake and busy, in milliseconds: batches of a few rows would cost more each. */
   gatherMs: number;
@@ -40,7 +40,7 @@ export interface EvaluationOptions extends Judging {
 
 export const evaluationDefaults = {
   batchSize: 1000,
-  lookEveryMs: 1,
+  lookEveryMs: 10,
   gatherMs: 40,
   lingerMs: 100,
   awakeAtMostMs: 2000,
@@ -104,19 +104,21 @@ async function drainAndLinger(client: ClientBase, options: EvaluationOptions): P
   const bedtime = Date.now() + options.awakeAtMostMs;
   for (let lastWork = Date.now(); Date.now() - lastWork < options.lingerMs;) {
     if (options.stopping.aborted || Date.now() > bedtime) return;
-    const { judged } = (await isAnythingDue(client))
-      ? await workOff(client, options, { after: "0", deadline: bedtime })
-      : { judged: 0 };
+    if (!(await waitUntilDue(client, options.lingerMs))) return;
+    const { judged } = await workOff(client, options, { after: "0", deadline: bedtime });
     if (judged > 0) lastWork = Date.now();
-    await sleep(judged > 3 ? options.gatherMs : options.lookEveryMs);
+    // Due, and not to be judged here: its evaluator is missing.
+    if (judged === 0) await sleep(options.lookEveryMs);
+    if (judged > 3) await sleep(options.gatherMs);
   }
 }
 
-/** A look that costs less than a claim. */
-async function isAnythingDue(client: ClientBase): Promise<boolean> {
+/** False when nothing became due for so long. */
+async function waitUntilDue(client: ClientBase, atMostMs: number): Promise<boolean> {
   const { rows } = await client.query<{ due: boolean }>({
-    name: "is_anything_due",
-    text: "select exists (select from app.user_incentives where evaluation_due) as due",
+    name: "wait_until_due",
+    text: "select app.wait_until_due(make_interval(secs => $1::float8 / 1000)) as due",
+    values: [atMostMs],
   });
   return rows[0]?.due ?? false;
 }

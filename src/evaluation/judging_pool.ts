@@ -54,6 +54,8 @@ export class JudgingPool {
       forkOpts: {
         // Nothing of our environment: the secrets are there.
         env: {},
+        // Text is passed on as it is, instead of being escaped once more.
+        serialization: "advanced",
         execArgv: [
           `--max-old-space-size=${options.memoryMb}`,
           "--disable-warning=ExperimentalWarning",

@@ -29,7 +29,7 @@ export interface JudgingTask {
   slot: number;
 }
 
-/** The verdict as the database takes it, or the class of the error that stood in its way. */
+/** The verdict, its explanation as an element of a PostgreSQL array; or the class of the error that stood in its way. */
 export type JudgedRow =
   | { id: string; status: Verdict["status"]; progress: number; explanation: string }
   | { id: string; error: string };
@@ -40,7 +40,7 @@ const positions = openSync(positionsFile ?? "", "r+");
 const inHand = new Int32Array(1);
 
 function judgeRows({ rows, incentives, now, slot }: JudgingTask): JudgedRow[] {
-  const catalogue = new Map(incentives.map(([id, incentive]) => [id, readTimes(incentive)]));
+  const catalogue = new Map(incentives);
   const moment = Temporal.Instant.fromEpochMilliseconds(now);
   return rows.map((row, index) => {
     inHand[0] = index;
@@ -50,17 +50,16 @@ function judgeRows({ rows, incentives, now, slot }: JudgingTask): JudgedRow[] {
       if (!incentive) throw new Error("The incentive is not in the catalogue");
       const data: unknown = JSON.parse(row.data);
       const { status, progress, explanation } = judge(registry, incentive, { data, now: moment });
-      return { id: row.id, status, progress, explanation: JSON.stringify(explanation) };
+      return { id: row.id, status, progress, explanation: arrayElement(explanation) };
     } catch (error) {
       return { id: row.id, error: errorClass(error) };
     }
   });
 }
 
-/** Between processes a time travels as text. */
-function readTimes({ starts_at, ends_at, ...incentive }: Incentive): Incentive {
-  const read = (time: Date | null): Date | null => (time === null ? null : new Date(time));
-  return { ...incentive, starts_at: read(starts_at), ends_at: read(ends_at) };
+/** JSON has no control characters, so that what JSON escapes in it, quotes and backslashes, is what an array's element does. */
+function arrayElement(json: unknown): string {
+  return JSON.stringify(JSON.stringify(json));
 }
 
 // Ctrl-C at a terminal reaches this process too; the batch in hand is finished all the same.

@@ -269,12 +269,18 @@ describe("without a worker,", () => {
       // Before the question of this number the incentive changes and its rows are marked.
       const query = client.query.bind(client) as (...question: unknown[]) => Promise<unknown>;
       let questions = 0;
+      let turn = Promise.resolve();
+      // In the order in which they were asked, also those that did not wait for one another.
       client.query = (async (...question: unknown[]) => {
         questions += 1;
         if (questions === step) {
-          await change(database, "is_active = true");
-          await runJobs();
+          turn = turn.then(async () => {
+            await change(database, "is_active = true");
+            await runJobs();
+          });
         }
+        turn = turn.then(() => {});
+        await turn;
         return query(...question);
       }) as never;
       await runBell(client, options);
