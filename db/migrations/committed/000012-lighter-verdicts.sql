@@ -1,5 +1,5 @@
---! Previous: sha1:4965923bfa8cd08db5dcda507fe8a73546d38f2c
---! Hash: sha1:12273674a9c3dc4dd422183d258682ddb61706c2
+--! Previous: sha1:0fd474de3ec37e34ae3d7623ec76ccec4110330f
+--! Hash: sha1:0cea6ab79d84fdb0d2a33db1743fa2508f772473
 --! Message: lighter verdicts
 
 -- Stages 5 and 6 at less cost: what a completion writes, without what it need not ask.
