@@ -1,5 +1,5 @@
 --! Previous: sha1:0fd474de3ec37e34ae3d7623ec76ccec4110330f
---! Hash: sha1:0cea6ab79d84fdb0d2a33db1743fa2508f772473
+--! Hash: sha1:6a522ce640cecc2af7fc6c8b3c456db6ee3ecfc8
 --! Message: lighter verdicts
 
 -- Stages 5 and 6 at less cost: what a completion writes, without what it need not ask.
@@ -11,15 +11,18 @@ alter table app.user_rewards drop constraint a_reward_is_won_by_a_user_incentive
 
 create or replace function app.tg_user_incentives__record_change() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$
+declare
+  completed boolean := tg_op = 'UPDATE' and new.status = 'completed' and old.status <> 'completed';
 begin
   if tg_op = 'DELETE' and exists (select from app.user_rewards where user_incentive_id = old.id) then
     raise exception 'A user incentive that won a reward stays; delete the reward first.' using errcode = 'IN001';
   end if;
-  if tg_op = 'UPDATE' and new.status = 'completed' and old.status <> 'completed' then
-    perform app.record_completions(array[new.id]);
-  end if;
-  if tg_op = 'DELETE' or not new.evaluation_due then
+  -- Marked first, because a completion is announced at once.
+  if completed or tg_op = 'DELETE' or not new.evaluation_due then
     perform app.mark_stale(array[old.user_id]);
+  end if;
+  if completed then
+    perform app.record_completions(array[new.id]);
   end if;
   return null;
 end
