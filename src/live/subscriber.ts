@@ -5,6 +5,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { EventEmitter } from "node:events";
+import { Socket } from "node:net";
 import pgListen from "pg-listen";
 import type { Subscriber } from "pg-listen";
 import { errorClass } from "../error_class.ts";
@@ -13,6 +14,7 @@ import type { Logger } from "../logger.ts";
 const HEARTBEAT = "incentives_heartbeat";
 const BEAT_EVERY_MS = 3000;
 const DEAF_AFTER_MS = 10_000;
+const CONNECT_WITHIN_MS = 5000;
 
 /**
  * `connected` comes first and after each gap; `lost` begins a gap: what is said from now on is not heard. `completed` carries
@@ -31,6 +33,8 @@ export class LiveSubscriber extends EventEmitter<Heard> {
   /** Our own heartbeat is told from other processes' by this. */
   readonly #self = randomUUID();
   #subscriber: Subscriber | undefined;
+  /** Those of its connection, and of one that is being made. */
+  #sockets = new Set<Socket>();
   #heardAt = 0;
   #isListening = false;
   #timer: NodeJS.Timeout | undefined;
@@ -57,20 +61,29 @@ export class LiveSubscriber extends EventEmitter<Heard> {
     this.#lose();
     const subscriber = this.#subscriber;
     this.#subscriber = undefined;
-    await subscriber?.close().catch(() => {});
+    if (subscriber) this.#discard(subscriber);
   }
 
   #build(): void {
     const createSubscriber = pgListen.default;
+    const sockets = new Set<Socket>();
+    this.#sockets = sockets;
+    // Of a subscriber that was replaced nothing is heard any more.
+    const isCurrent = (): boolean => this.#subscriber === subscriber;
     const subscriber = createSubscriber(
       {
         connectionString: this.#connectionString,
         application_name: "incentives live",
-        connectionTimeoutMillis: 5000,
+        connectionTimeoutMillis: CONNECT_WITHIN_MS,
         keepAlive: true,
+        stream: () => keepSocket(sockets),
       },
       {
-        retryInterval: (attempt) => Math.min(100 * 2 ** attempt, 2000),
+        retryInterval(attempt) {
+          // The library cannot be told to stop trying; what is thrown here ends it.
+          if (!isCurrent()) throw new Error("discarded");
+          return Math.min(100 * 2 ** attempt, 2000);
+        },
         retryLimit: Number.MAX_SAFE_INTEGER,
         retryTimeout: Number.POSITIVE_INFINITY,
         paranoidChecking: false,
@@ -80,8 +93,6 @@ export class LiveSubscriber extends EventEmitter<Heard> {
       },
     );
     this.#subscriber = subscriber;
-    // Of a subscriber that was replaced nothing is heard any more.
-    const isCurrent = () => this.#subscriber === subscriber;
     subscriber.notifications.on(HEARTBEAT, (payload: unknown) => {
       if (isCurrent() && payload === this.#self) this.#hear();
     });
@@ -101,9 +112,11 @@ export class LiveSubscriber extends EventEmitter<Heard> {
     });
     subscriber.events.on("connected", () => {
       if (isCurrent()) void this.#listen(subscriber);
+      else for (const socket of sockets) socket.destroy();
     });
     subscriber.events.on("error", (error) => {
-      this.#logger.warn({ error: errorClass(error) }, "listening connection failed");
+      if (isCurrent())
+        this.#logger.warn({ error: errorClass(error) }, "listening connection failed");
     });
     // A first failure is tried again by the library, as every later one.
     subscriber.connect().catch(() => {});
@@ -148,9 +161,17 @@ export class LiveSubscriber extends EventEmitter<Heard> {
   #rebuild(deaf: Subscriber): void {
     this.#logger.warn("listening connection does not hear itself; building another");
     this.#lose();
-    this.#heardAt = Date.now() - DEAF_AFTER_MS + BEAT_EVERY_MS;
-    deaf.close().catch(() => {});
+    // Not deaf again before it can be there.
+    this.#heardAt = Date.now() - DEAF_AFTER_MS + CONNECT_WITHIN_MS + BEAT_EVERY_MS;
+    this.#discard(deaf);
     this.#build();
+  }
+
+  /** Also one that is just trying again: `close` alone would leave it a connection, or trying for ever. */
+  #discard(subscriber: Subscriber): void {
+    subscriber.close().catch(() => {});
+    // A goodbye through a connection that swallows everything would be waited for until the kernel gives up.
+    for (const socket of this.#sockets) socket.destroy();
   }
 }
 
@@ -169,4 +190,12 @@ function parseChanged(payload: unknown): readonly string[] | "all" | undefined {
   if (payload === "*") return "all";
   if (typeof payload !== "string" || !/^(?:[A-Za-z0-9+/]{4})+$/.test(payload)) return undefined;
   return payload.match(/.{4}/g) ?? undefined;
+}
+
+/** pg makes no other way to its socket. */
+function keepSocket(sockets: Set<Socket>): Socket {
+  const socket = new Socket();
+  sockets.add(socket);
+  socket.once("close", () => sockets.delete(socket));
+  return socket;
 }
