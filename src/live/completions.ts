@@ -4,6 +4,7 @@
  * asked when a NOTIFY is heard, when the listening connection is there again, and every few seconds, because a NOTIFY is a
  * wake-up and may be lost, doubled or forged. What it answers is decided by the table (migration live-completions).
  */
+import type { EventEmitter } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Pool, QueryConfig } from "pg";
 import { errorClass } from "../error_class.ts";
@@ -11,7 +12,7 @@ import type { Logger } from "../logger.ts";
 import { decodeCursor, encodeCursor } from "./cursor.ts";
 import { Feed } from "./feed.ts";
 import type { Completion } from "./feed.ts";
-import type { LiveSubscriber } from "./subscriber.ts";
+import type { Heard } from "./subscriber.ts";
 
 const ASK_EVERY_MS = 3000;
 /** However many wake-ups there are, the database has this rest between two questions. */
@@ -22,7 +23,8 @@ const ANSWER_WITHIN_MS = 5000;
 export interface CompletionsOptions {
   /** Connects as the authenticator. Best one of its own, so that no request is in its way. */
   pool: Pool;
-  subscriber: Pick<LiveSubscriber, "on" | "off">;
+  /** The process's LiveSubscriber. */
+  subscriber: EventEmitter<Heard>;
   logger: Logger;
 }
 
@@ -66,7 +68,7 @@ export class Completions {
     await this.#asking;
   }
 
-  /** This member's events from now on. */
+  /** This member's events from now on; rather one of the moments before than to miss one. */
   follow(userId: string): Feed {
     return this.#add(userId, this.#position);
   }
@@ -87,12 +89,7 @@ export class Completions {
       userId,
       after.position,
       after.pending,
-    ]).catch((error: unknown) => {
-      // A position that is none: invalid_text_representation, numeric_value_out_of_range.
-      if (/^22/.test(errorCode(error))) return undefined;
-      throw error;
-    });
-    if (!events) return undefined;
+    ]);
     const feed = this.#add(userId, events[0]?.position);
     pushAll(feed, events);
     this.#wake();
@@ -182,8 +179,4 @@ function pushAll(feed: Feed, rows: Event[]): void {
     };
     feed.push(completion);
   }
-}
-
-function errorCode(error: unknown): string {
-  return String((error as { code?: unknown } | undefined)?.code ?? "");
 }

@@ -11,16 +11,25 @@ export interface Cursor {
   pending: readonly string[];
 }
 
-const form = /^(\d{1,20}:\d{1,20}:[\d,]*)\|((?:\d{1,19}(?:,\d{1,19}){0,999})?)$/;
+const form =
+  /^([1-9]\d{0,17}):([1-9]\d{0,17}):((?:\d{1,18}(?:,\d{1,18})*)?)\|((?:\d{1,18}(?:,\d{1,18})*)?)$/;
 
 export function encodeCursor({ position, pending }: Cursor): string {
   return Buffer.from(`${position}|${pending.join(",")}`, "latin1").toString("base64url");
 }
 
-/** Undefined when we cannot have made it. */
+/** Undefined when we cannot have made it. What it returns the database can read. */
 export function decodeCursor(text: string): Cursor | undefined {
   const found = form.exec(Buffer.from(text, "base64url").toString("latin1"));
   if (!found) return undefined;
-  const [, position = "", pending = ""] = found;
-  return { position, pending: pending === "" ? [] : pending.split(",") };
+  const [, first = "", next = "", open = "", pending = ""] = found;
+  const inOrder = [first, ...idsIn(open)].map(BigInt);
+  const isSnapshot =
+    inOrder.every((xid, at) => at === 0 || xid >= (inOrder[at - 1] ?? xid)) &&
+    (open === "" ? BigInt(first) <= BigInt(next) : (inOrder.at(-1) ?? 0n) < BigInt(next));
+  return isSnapshot ? { position: `${first}:${next}:${open}`, pending: idsIn(pending) } : undefined;
+}
+
+function idsIn(list: string): string[] {
+  return list === "" ? [] : list.split(",");
 }

@@ -20,7 +20,7 @@ const CONNECT_WITHIN_MS = 5000;
  * `connected` comes first and after each gap; `lost` begins a gap: what is said from now on is not heard. `completed` carries
  * the range of event ids to read. `changed` says who sees something else than before: hashes of member ids, or everybody.
  */
-interface Heard {
+export interface Heard {
   connected: [];
   lost: [];
   completed: [{ first: string; last: string }];
