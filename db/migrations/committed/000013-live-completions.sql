@@ -1,5 +1,5 @@
---! Previous: sha1:0fd474de3ec37e34ae3d7623ec76ccec4110330f
---! Hash: sha1:9a3601eb6ce35aea8091b78347737467ac23d7b9
+--! Previous: sha1:6a522ce640cecc2af7fc6c8b3c456db6ee3ecfc8
+--! Hash: sha1:0712ff9946bf8f9b8984f4644f4dc906df03622f
 --! Message: live completions
 
 -- Live results: what an API process asks for when it was told that something was completed, to tell those of its clients
