@@ -32,20 +32,21 @@ interface Claim {
 }
 
 /**
- * Judges up to `limit` due rows with an id above `after`. Returns how many were claimed, and the last id. Rows whose incentive
- * names an evaluator that is not here, or criteria it does not accept, are left due until that is mended.
+ * Judges up to `limit` due rows with an id above `after`. Returns how many were claimed, the last id, and how many of the
+ * claimed there was no time for, which are still due. Rows whose incentive names an evaluator that is not here, or criteria
+ * it does not accept, are not claimed until that is mended.
  */
 export async function evaluateBatch(
   client: ClientBase,
   judging: Judging,
   { limit, after }: { limit: number; after: string },
-): Promise<{ claimed: number; last: string }> {
+): Promise<{ claimed: number; left: number; last: string }> {
   const started = performance.now();
   const claimAndJudge = async () => {
     const claim = await claimRows(client, judging, limit, after);
-    return { ...claim, verdicts: await judgeClaim(client, judging, claim) };
+    return { ...claim, ...(await judgeClaim(client, judging, claim)) };
   };
-  const { rows, incentives, verdicts } = await inTransaction(
+  const { rows, incentives, verdicts, left } = await inTransaction(
     client,
     claimAndJudge,
     ({ verdicts }) => apply(client, verdicts),
@@ -64,7 +65,7 @@ export async function evaluateBatch(
     observeBatch(rows.length, (performance.now() - started) / 1000);
     countVerdicts(rows, verdicts, incentives);
   }
-  return { claimed: rows.length, last: rows.at(-1)?.id ?? after };
+  return { claimed: rows.length, left, last: rows.at(-1)?.id ?? after };
 }
 
 /** Judges one row, due or not. Throws an error named after what the evaluator threw. */
@@ -175,14 +176,15 @@ async function judgeClaim(
   client: ClientBase,
   { judges, logger }: Judging,
   { rows, incentives, now }: Claim,
-): Promise<Verdict[]> {
-  if (rows.length === 0) return [];
+): Promise<{ verdicts: Verdict[]; left: number }> {
+  if (rows.length === 0) return { verdicts: [], left: 0 };
+  const judged = await judges.judge(rows, incentives, now);
   const verdicts: Verdict[] = [];
-  for (const row of await judges.judge(rows, incentives, now)) {
+  for (const row of judged) {
     if ("error" in row) await handOver(client, row.id, row.error, logger);
     else verdicts.push(row);
   }
-  return verdicts;
+  return { verdicts, left: rows.length - judged.length };
 }
 
 /** Applies the verdicts; when the database refuses, halves the set until the refused row stands alone. Returns the applied. */

@@ -125,7 +125,7 @@ async function waitUntilDue(client: ClientBase, atMostMs: number): Promise<boole
 
 /**
  * Upwards by id, so that no look starts again at the rows that are done. A batch that is not full was the last: `isAll`
- * says that it came to that, and not to the deadline or the end of this process.
+ * says that it came to that, with no row left over, and not to the deadline or the end of this process.
  */
 async function workOff(
   client: ClientBase,
@@ -133,11 +133,13 @@ async function workOff(
   { after, deadline }: { after: string; deadline: number },
 ): Promise<{ judged: number; isAll: boolean }> {
   let judged = 0;
+  let leftOver = 0;
   for (let limit = options.batchSize; !options.stopping.aborted && Date.now() < deadline;) {
     const started = Date.now();
-    const { claimed, last } = await evaluateBatch(client, options, { limit, after });
-    judged += claimed;
-    if (claimed < limit) return { judged, isAll: true };
+    const { claimed, left, last } = await evaluateBatch(client, options, { limit, after });
+    judged += claimed - left;
+    leftOver += left;
+    if (claimed < limit) return { judged, isAll: leftOver === 0 };
     after = last;
     limit = nextLimit(limit, Date.now() - started, options.batchSize);
   }

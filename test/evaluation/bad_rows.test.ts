@@ -88,6 +88,34 @@ describe.each([
   });
 });
 
+test("a batch with several rows that never return says how many it left, and the next ones judge them", async () => {
+  await database.pool.query(
+    `insert into app.user_incentives (user_id, incentive_id, data)
+    select 'several' || n, incentives.id, jsonb_build_object('does', case when n <= 5 then 'never returns' else 'behaves' end)
+    from app.incentives, generate_series(1, 8) as n
+    where key = 'bad'
+    order by n`,
+  );
+  const client = await database.pool.connect();
+  const first = await evaluateBatch(client, judging, { limit: 1000, after: "0" });
+  expect(first).toMatchObject({ claimed: 8 });
+  expect(first.left).toBeGreaterThanOrEqual(4);
+  for (let left = first.left; left > 0;) {
+    const next = await evaluateBatch(client, judging, { limit: 1000, after: "0" });
+    expect(next.claimed).toBe(left);
+    expect(next.left).toBeLessThan(left);
+    left = next.left;
+  }
+  client.release();
+  const { rows } = await database.pool.query(
+    "select status, count(*)::int from app.user_incentives where user_id like 'several%' group by status order by status",
+  );
+  expect(rows).toEqual([
+    { status: "completed", count: 3 },
+    { status: "in_progress", count: 5 },
+  ]);
+});
+
 test.each([
   ["throws", "RangeError"],
   ["never returns", "EvaluationTookTooLong"],
