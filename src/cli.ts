@@ -6,6 +6,7 @@ import { asMember } from "./api/member_session.ts";
 import { record } from "./api/recording.ts";
 import { Problem } from "./api/problems.ts";
 import { createTokens } from "./api/tokens.ts";
+import type { AlsoClaimed } from "./api/tokens.ts";
 import { cacheStatus, refreshCache } from "./cache/refresh.ts";
 import { migrate } from "./database/migrate.ts";
 import { openDatabase, ownerUrlOf } from "./database/open.ts";
@@ -64,9 +65,11 @@ program
   .description("print a token for a member, for trying things out")
   .requiredOption("--user <id>", "the member's id")
   .option("--valid-for <time>", "how long it is valid, for example 30m, 12h, 7d", checkTime, "12h")
-  .action(({ user, validFor }: { user: string; validFor: string }) =>
+  .addOption(new Option("--role <role>", "for an operator").choices(["operator"]))
+  .option("--acts-for-members", "for a partner's server, which records for other members")
+  .action(({ user, validFor, ...also }: { user: string; validFor: string } & AlsoClaimed) =>
     withDatabase(async (database) => {
-      console.log(await createTokens(database.forApi().jwtSecret).sign(user, validFor));
+      console.log(await createTokens(database.forApi().jwtSecret).sign(user, validFor, also));
     }),
   );
 
@@ -81,7 +84,7 @@ program
       const evaluators = await loadEvaluators();
       const pool = openPool(database.forApi().authenticatorUrl, "record", 1, logger);
       try {
-        const id = await asMember(pool, { userId: user }, (client) =>
+        const id = await asMember(pool, { role: "member", userId: user }, (client) =>
           record(client, evaluators, incentive, data),
         );
         console.log(`Recorded as user incentive ${id}.`);

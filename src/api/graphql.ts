@@ -17,12 +17,12 @@ import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import { asMember, sessionSettings } from "./member_session.ts";
 import { Problem, problemOfDatabaseError } from "./problems.ts";
 import { checkRecording } from "./recording.ts";
-import type { Member, Tokens } from "./tokens.ts";
+import type { Caller, Tokens } from "./tokens.ts";
 
 declare global {
   namespace Grafast {
     interface Context {
-      member?: Member;
+      caller?: Caller;
     }
   }
 }
@@ -63,9 +63,9 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
       explain: false,
       timeouts: { planning: 500, execution: 10_000 },
       context({ expressv4 }) {
-        const member = expressv4?.res.locals.member as Member | undefined;
-        if (!member) throw new Error("requireMember is not in front of GraphQL");
-        return { member, pgSettings: sessionSettings(member) };
+        const caller = expressv4?.res.locals.caller as Caller | undefined;
+        if (!caller) throw new Error("requireCaller is not in front of GraphQL");
+        return { caller, pgSettings: sessionSettings(caller) };
       },
     },
     grafserv: {
@@ -81,9 +81,9 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
 }
 
 /** Mounted in front of GraphQL: who has no valid token gets a 401 as REST gives it, and nothing is planned for them. */
-export function requireMember(tokens: Tokens): RequestHandler {
+export function requireCaller(tokens: Tokens): RequestHandler {
   return async (request, response, next) => {
-    response.locals.member = await tokens.verify(request.get("authorization"));
+    response.locals.caller = await tokens.verify(request.get("authorization"));
     next();
   };
 }
@@ -109,10 +109,10 @@ function checkRecordingPlugin({ pool, evaluators }: GraphqlOptions): GraphileCon
     Mutation: {
       recordIncentive(plan, _$source, fieldArgs) {
         const $input = fieldArgs.getRaw("input");
-        sideEffect([context(), $input] as const, async ([{ member }, input]) => {
-          if (!member) throw new Error("The context carries no member");
+        sideEffect([context(), $input] as const, async ([{ caller }, input]) => {
+          if (!caller) throw new Error("The context carries no caller");
           const { incentive, data } = input as { incentive: unknown; data: unknown };
-          await asMember(pool, member, (client) =>
+          await asMember(pool, caller, (client) =>
             checkRecording(client, evaluators, incentive, data),
           ).catch((error: unknown) => {
             throw error instanceof Problem ? graphqlErrorOf(error) : error;

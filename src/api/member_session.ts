@@ -1,27 +1,32 @@
 /** A request's session in the database: the settings it runs with, and a transaction that has them, for REST. */
 import type { Pool, PoolClient } from "pg";
-import type { Member } from "./tokens.ts";
+import type { Caller } from "./tokens.ts";
 
-/** What a request runs as. A role and one setting of our own; no claim becomes a setting by its own name. */
-export function sessionSettings(member: Member): Record<string, string> {
+export type SessionCaller = Pick<Caller, "role" | "userId">;
+
+/**
+ * What a request runs as: a role, and one setting of our own that says who it is. An operator is no member, so that nothing
+ * that filters by the member ever shows them anything.
+ */
+export function sessionSettings({ role, userId }: SessionCaller): Record<string, string> {
   return {
-    role: "incentives_member",
-    "incentives.user_id": member.userId,
+    role: role === "operator" ? "incentives_operator" : "incentives_member",
+    [role === "operator" ? "incentives.operator_id" : "incentives.user_id"]: userId,
     statement_timeout: "5000",
   };
 }
 
-/** Runs `work` in a transaction as this member. What it throws rolls back. */
+/** Runs `work` in a transaction as this caller. What it throws rolls back. */
 export async function asMember<T>(
   pool: Pool,
-  member: Member,
+  caller: SessionCaller,
   work: (client: PoolClient) => Promise<T>,
 ): Promise<T> {
   const client = await pool.connect();
   let broken = false;
   try {
     await client.query("begin");
-    const settings = Object.entries(sessionSettings(member));
+    const settings = Object.entries(sessionSettings(caller));
     await client.query(
       "select set_config(name, value, true) from unnest($1::text[], $2::text[]) as setting (name, value)",
       [settings.map(([name]) => name), settings.map(([, value]) => value)],

@@ -84,8 +84,8 @@ async function answerQuery(
   text: string,
   values: unknown[],
 ): Promise<void> {
-  const member = await tokens.verify(request.get("authorization"));
-  const { rows } = await asMember(pool, member, (client) =>
+  const caller = await tokens.verify(request.get("authorization"));
+  const { rows } = await asMember(pool, caller, (client) =>
     client.query<{ answer: string }>(text, values),
   );
   if (!rows[0]) throw noSuchIncentive();
@@ -97,9 +97,9 @@ async function answerRecording(
   request: Request,
   response: Response,
 ): Promise<void> {
-  const member = await tokens.verify(request.get("authorization"));
+  const caller = await tokens.verify(request.get("authorization"));
   const { incentive, data } = checkBody(request);
-  const { id, answer } = await asMember(pool, member, async (client) => {
+  const { id, answer } = await asMember(pool, caller, async (client) => {
     const id = await record(client, evaluators, incentive, data);
     const { rows } = await client.query<{ answer: string }>(queries.userIncentive, [id]);
     return { id, answer: rows[0]?.answer };

@@ -12,7 +12,7 @@ import { grafserv } from "postgraphile/grafserv/express/v4";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import type { Logger } from "../logger.ts";
 import { chain } from "./chain.ts";
-import { createGraphql, requireMember } from "./graphql.ts";
+import { createGraphql, requireCaller } from "./graphql.ts";
 import { noSuchPath, problemHandler } from "./problems.ts";
 import { restRoutes } from "./rest.ts";
 import { securityHeaders } from "./security_headers.ts";
@@ -50,7 +50,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   const app = express().disable("x-powered-by").disable("etag");
   healthRoutes(app, options);
   app.use(restRoutes({ pool, tokens, evaluators }));
-  app.use("/graphql", requireMember(tokens));
+  app.use("/graphql", requireCaller(tokens));
   // A request meets these in this order, and Express last.
   const inFront = [securityHeaders(production)];
   const server = createServer(chain(inFront, app, logger));
