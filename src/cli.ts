@@ -84,8 +84,9 @@ program
       const evaluators = await loadEvaluators();
       const pool = openPool(database.forApi().authenticatorUrl, "record", 1, logger);
       try {
-        const id = await asMember(pool, { role: "member", userId: user }, (client) =>
-          record(client, evaluators, incentive, data),
+        const caller = { role: "member", userId: user, actsForMembers: false } as const;
+        const { id } = await asMember(pool, caller, (client) =>
+          record(client, evaluators, caller, { incentive, data }),
         );
         console.log(`Recorded as user incentive ${id}.`);
       } finally {
@@ -259,7 +260,16 @@ function explain(error: unknown): string {
     const details = error.errors.map(({ pointer, message }) => `  ${pointer}: ${message}`);
     return [error.message, ...details].join("\n");
   }
+  if (isMissingSchema(error)) {
+    return "There is no schema in this database yet, or an older one. Run `npm start` or `npx incentives migrate` first.";
+  }
   return error instanceof Error ? error.message : String(error);
+}
+
+/** PostgreSQL's words for a schema, table or function that is not there. */
+function isMissingSchema(error: unknown): boolean {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return code === "3F000" || code === "42P01" || code === "42883";
 }
 
 try {

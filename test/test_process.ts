@@ -23,6 +23,8 @@ export interface TestProcess {
 
 export interface AskOptions {
   user?: string | undefined;
+  /** The token says that its holder records for other members. */
+  actsForMembers?: boolean;
   method?: string;
   /** Sent as JSON; a string is sent as it is. */
   body?: unknown;
@@ -50,11 +52,16 @@ export async function startTestProcess(existing?: TestDatabase): Promise<TestPro
   const url = `http://127.0.0.1:${running.apiPort}`;
   const tokens = createTokens(jwtSecret);
 
-  async function ask(path: string, { user, method, body, headers }: AskOptions = {}) {
+  async function ask(
+    path: string,
+    { user, actsForMembers, method, body, headers }: AskOptions = {},
+  ) {
     const response = await fetch(url + path, {
       method: method ?? (body === undefined ? "GET" : "POST"),
       headers: {
-        ...(user && { authorization: `Bearer ${await tokens.sign(user, "1h")}` }),
+        ...(user && {
+          authorization: `Bearer ${await tokens.sign(user, "1h", { actsForMembers })}`,
+        }),
         ...(body !== undefined && { "content-type": "application/json" }),
         ...headers,
       },

@@ -7,15 +7,17 @@ import type { RequestHandler } from "express";
 import type { Pool } from "pg";
 import { postgraphile } from "postgraphile";
 import { makePgService } from "postgraphile/adaptors/pg";
-import { context, SafeError, sideEffect } from "postgraphile/grafast";
+import { context, sideEffect } from "postgraphile/grafast";
 import { defaultMaskError } from "postgraphile/grafserv";
 import type {} from "postgraphile/grafserv/express/v4";
 import { GraphQLError, lexicographicSortSchema, printSchema } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { wrapPlans } from "postgraphile/utils";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
+import { graphqlErrorOf } from "./graphql_problem.ts";
 import { asMember, sessionSettings } from "./member_session.ts";
 import { Problem, problemOfDatabaseError } from "./problems.ts";
+import { recordIncentivesPlugin } from "./record_incentives.ts";
 import { checkRecording } from "./recording.ts";
 import type { Caller, Tokens } from "./tokens.ts";
 
@@ -51,7 +53,7 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
   const { pool, production } = options;
   return {
     extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
-    plugins: [RestoreIdPlugin, checkRecordingPlugin(options)],
+    plugins: [RestoreIdPlugin, checkRecordingPlugin(options), recordIncentivesPlugin(options)],
     pgServices: [makePgService({ pool, schemas: ["api"], pubsub: false })],
     schema: {
       dontSwallowErrors: true,
@@ -111,9 +113,11 @@ function checkRecordingPlugin({ pool, evaluators }: GraphqlOptions): GraphileCon
         const $input = fieldArgs.getRaw("input");
         sideEffect([context(), $input] as const, async ([{ caller }, input]) => {
           if (!caller) throw new Error("The context carries no caller");
-          const { incentive, data } = input as { incentive: unknown; data: unknown };
+          const { incentive, data, idempotencyKey } = input as Record<string, unknown>;
+          // GraphQL has two ways to leave a key out.
+          const action = { incentive, data, ...(idempotencyKey != null && { idempotencyKey }) };
           await asMember(pool, caller, (client) =>
-            checkRecording(client, evaluators, incentive, data),
+            checkRecording(client, evaluators, caller, action),
           ).catch((error: unknown) => {
             throw error instanceof Problem ? graphqlErrorOf(error) : error;
           });
@@ -122,12 +126,6 @@ function checkRecordingPlugin({ pool, evaluators }: GraphqlOptions): GraphileCon
       },
     },
   });
-}
-
-/** `extensions.code` is stable; `extensions.errors` points into the mutation's input. */
-function graphqlErrorOf(problem: Problem): SafeError {
-  const code = problem.title.toUpperCase().replaceAll(" ", "_");
-  return new SafeError(problem.message, { code, errors: problem.errors });
 }
 
 /** Our own codes pass; everything else stays masked, with a reference that is found in the log. */

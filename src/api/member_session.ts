@@ -2,16 +2,21 @@
 import type { Pool, PoolClient } from "pg";
 import type { Caller } from "./tokens.ts";
 
-export type SessionCaller = Pick<Caller, "role" | "userId">;
+export type SessionCaller = Pick<Caller, "role" | "userId" | "actsForMembers">;
 
 /**
- * What a request runs as: a role, and one setting of our own that says who it is. An operator is no member, so that nothing
+ * What a request runs as: a role, and settings of our own that say who it is and whether it records for others. An operator is no member, so that nothing
  * that filters by the member ever shows them anything.
  */
-export function sessionSettings({ role, userId }: SessionCaller): Record<string, string> {
+export function sessionSettings({
+  role,
+  userId,
+  actsForMembers,
+}: SessionCaller): Record<string, string> {
   return {
     role: role === "operator" ? "incentives_operator" : "incentives_member",
     [role === "operator" ? "incentives.operator_id" : "incentives.user_id"]: userId,
+    ...(actsForMembers && { "incentives.acts_for_members": "on" }),
     statement_timeout: "5000",
   };
 }

@@ -26,6 +26,11 @@ export class Problem extends Error {
     this.title = title;
     this.errors = errors;
   }
+
+  /** For programs: stable, and the same in REST and in GraphQL's `extensions`. */
+  get code(): string {
+    return this.title.toUpperCase().replaceAll(" ", "_");
+  }
 }
 
 export const unauthenticated = (detail: string): Problem =>
@@ -35,14 +40,39 @@ export function unprocessable(errors: FieldProblem[]): Problem {
   return new Problem(422, "Unprocessable", "The body does not fit; see errors.", errors);
 }
 
-/** Our own error codes (db/CONVENTIONS.md) and PostgreSQL's, as what they mean to a client. */
+export function forbidden(detail: string, errors: FieldProblem[] = []): Problem {
+  return new Problem(403, "Forbidden", detail, errors);
+}
+
+/** Our own error codes (db/CONVENTIONS.md) that recording gives, as what they mean to a client. */
+const recordingProblems: Record<string, () => Problem> = {
+  IN002: () => unprocessable([{ pointer: "/incentive", message: "there is no such incentive" }]),
+  IN003: () =>
+    unprocessable([{ pointer: "/data", message: "would make a log of more than 5,000 entries" }]),
+  IN004: () => unprocessable([{ pointer: "/data", message: "has nothing to record" }]),
+  IN007: () =>
+    new Problem(
+      422,
+      "Idempotency key reused",
+      "This idempotency key was used for something else; take a new one.",
+    ),
+  IN008: () =>
+    new Problem(410, "Gone", "What was recorded with this idempotency key is not there any more."),
+};
+
+/** Throws when there is no such code. */
+export function problemOfCode(code: string): Problem {
+  const make = recordingProblems[code];
+  if (!make) throw new Error(`There is no problem for ${code}`);
+  return make();
+}
+
+/** Our own error codes and PostgreSQL's, as what they mean to a client. */
 export function problemOfDatabaseError(error: unknown): Problem | undefined {
-  const { code, message } = (error ?? {}) as { code?: unknown; message?: string };
-  if (typeof code !== "string") return undefined;
-  if (code === "IN002") return unprocessable([{ pointer: "/incentive", message: message ?? "" }]);
-  if (code === "IN003" || code === "IN004") {
-    return unprocessable([{ pointer: "/data", message: message ?? "" }]);
-  }
+  const { code } = (error ?? {}) as { code?: unknown };
+  if (typeof code !== "string") return problemOfPool(error);
+  const make = recordingProblems[code];
+  if (make) return make();
   if (code === "42501") {
     return new Problem(403, "Forbidden", "This is not for the role that your token names.");
   }
@@ -71,7 +101,7 @@ export function answerError(response: ServerResponse, error: unknown, logger: Lo
 /** What it is to the client; the cause of a 500 is in the log, under the reference that the answer names. */
 export function toProblem(error: unknown, logger: Logger): Problem {
   if (error instanceof Problem) return error;
-  const known = problemOfBodyParser(error) ?? problemOfDatabaseError(error) ?? problemOfPool(error);
+  const known = problemOfBodyParser(error) ?? problemOfDatabaseError(error);
   if (known) return known;
   const reference = randomUUID();
   const stack = error instanceof Error ? error.stack?.split("\n").slice(1, 6) : undefined;
@@ -85,12 +115,13 @@ export function toProblem(error: unknown, logger: Logger): Problem {
 
 /** What express.json() throws carries a `type`; its message may repeat the body. */
 function problemOfBodyParser(error: unknown): Problem | undefined {
-  const { type, status } = (error ?? {}) as { type?: unknown; status?: unknown };
+  const { type, status, limit } = (error ?? {}) as Record<string, unknown>;
   if (type === "entity.parse.failed") {
     return new Problem(400, "Bad request", "The body is not JSON.");
   }
   if (type === "entity.too.large") {
-    return new Problem(413, "Too large", "The body has more than 100 kB; send fewer entries.");
+    const most = typeof limit === "number" ? `${limit / 1024} kB` : "it may";
+    return new Problem(413, "Too large", `The body has more than ${most}; send less at a time.`);
   }
   if (typeof type === "string" && typeof status === "number" && status < 500) {
     return new Problem(status, "Bad request", `The body cannot be read (${type}).`);
@@ -107,11 +138,11 @@ function problemOfPool(error: unknown): Problem | undefined {
 }
 
 export function sendProblem(response: ServerResponse, problem: Problem): void {
-  const { status, title, message: detail, errors } = problem;
+  const { status, title, code, message: detail, errors } = problem;
   if (status === 401) response.setHeader("WWW-Authenticate", "Bearer");
   if (status === 503) response.setHeader("Retry-After", "2");
   response.statusCode = status;
   response.setHeader("Content-Type", "application/problem+json; charset=utf-8");
-  const problemJson = { type: "about:blank", title, status, detail };
+  const problemJson = { type: "about:blank", title, status, code, detail };
   response.end(JSON.stringify(errors.length > 0 ? { ...problemJson, errors } : problemJson));
 }

@@ -2,13 +2,13 @@
  * The REST routes, beside GraphQL and from the same views. The database makes the JSON, so that what a route answers is what
  * the view says.
  */
-import express, { Router } from "express";
+import { Router } from "express";
 import type { Request, Response } from "express";
-import type { Pool } from "pg";
+import type { Pool, PoolClient } from "pg";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import { asMember } from "./member_session.ts";
-import { Problem, unprocessable } from "./problems.ts";
-import { record } from "./recording.ts";
+import { Problem } from "./problems.ts";
+import { recordingRoutes } from "./recording_routes.ts";
 import type { Tokens } from "./tokens.ts";
 
 export interface RestOptions {
@@ -71,10 +71,7 @@ export function restRoutes(options: RestOptions): Router {
   routes.get("/user/rewards", (request, response) =>
     answerQuery(options, request, response, queries.userRewards, []),
   );
-  routes.post("/user/incentives", express.json({ limit: "100kb" }), (request, response) =>
-    answerRecording(options, request, response),
-  );
-  return routes;
+  return routes.use(recordingRoutes({ ...options, readUserIncentive }));
 }
 
 async function answerQuery(
@@ -92,38 +89,10 @@ async function answerQuery(
   response.type("application/json").send(rows[0].answer);
 }
 
-async function answerRecording(
-  { pool, tokens, evaluators }: RestOptions,
-  request: Request,
-  response: Response,
-): Promise<void> {
-  const caller = await tokens.verify(request.get("authorization"));
-  const { incentive, data } = checkBody(request);
-  const { id, answer } = await asMember(pool, caller, async (client) => {
-    const id = await record(client, evaluators, incentive, data);
-    const { rows } = await client.query<{ answer: string }>(queries.userIncentive, [id]);
-    return { id, answer: rows[0]?.answer };
-  });
-  response.status(201).location(`/user/incentive/${id}`).type("application/json").send(answer);
-}
-
-function checkBody(request: Request): { incentive: unknown; data: unknown } {
-  const body: unknown = request.body;
-  if (!request.is("application/json")) {
-    throw new Problem(415, "Unsupported media type", "Send the body as application/json.");
-  }
-  if (typeof body !== "object" || body === null || Array.isArray(body)) {
-    throw unprocessable([{ pointer: "", message: 'must be {"incentive": …, "data": …}' }]);
-  }
-  const { incentive, data, ...others } = body as Record<string, unknown>;
-  const errors = Object.keys(others).map((key) => ({
-    pointer: `/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`,
-    message: "is not expected here",
-  }));
-  if (incentive === undefined) errors.push({ pointer: "/incentive", message: "is missing" });
-  if (data === undefined) errors.push({ pointer: "/data", message: "is missing" });
-  if (errors.length > 0) throw unprocessable(errors);
-  return { incentive, data };
+async function readUserIncentive(client: PoolClient, id: string): Promise<string> {
+  const { rows } = await client.query<{ answer: string }>(queries.userIncentive, [id]);
+  if (!rows[0]) throw new Error("What was just recorded is not there");
+  return rows[0].answer;
 }
 
 /** An id that cannot be one is no different from one that is not there. */

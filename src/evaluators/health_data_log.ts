@@ -8,7 +8,7 @@ import type { Static } from "typebox";
 import type { Evaluator, Facts, Reason, Verdict } from "../evaluation/evaluator.ts";
 import { isInTheFuture, MemberTime, parseMemberTime } from "../evaluation/member_time.ts";
 
-/** As `api.record_incentive` has it. */
+/** As `app.add_to_log` has it. */
 const entriesAtMost = 5000;
 
 const itemType = Type.String({ minLength: 1, maxLength: 64 });

@@ -14,6 +14,7 @@ import { evaluateIncentives, evaluationDefaults } from "../evaluation/evaluate_i
 import type { JudgingPool } from "../evaluation/judging_pool.ts";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import type { Logger } from "../logger.ts";
+import { pruneIdempotencyKeys } from "./prune_idempotency_keys.ts";
 import { withSafeErrors } from "./safe_tasks.ts";
 
 export interface TaskOptions {
@@ -50,6 +51,7 @@ export function buildTasks(options: TaskOptions): TaskList {
       stopping: outOfTime,
     }),
     refresh_cache: refreshCacheTask(pool, logger),
+    prune_idempotency_keys: pruneIdempotencyKeys(pool, logger),
   });
 }
 
@@ -61,6 +63,12 @@ export function buildSchedule(cacheRefreshCron: string): ParsedCronItem[] {
       match: cacheRefreshCron,
       identifier: "refresh_cache",
       options: { backfillPeriod: 0, maxAttempts: 5, jobKey: "refresh_cache" },
+    },
+    {
+      task: "prune_idempotency_keys",
+      match: "23 * * * *",
+      identifier: "prune_idempotency_keys",
+      options: { backfillPeriod: 0, maxAttempts: 5, jobKey: "prune_idempotency_keys" },
     },
   ]);
 }

@@ -189,14 +189,14 @@ describe("GraphQL", () => {
     });
   });
 
-  test("offers members nothing to write but recordIncentive, and nothing outside api", async () => {
+  test("offers members nothing to write but recordIncentive and recordIncentives, and nothing outside api", async () => {
     const { body } = await app.graphql(
       "frank",
       "{ __schema { mutationType { fields { name } } queryType { fields { name } } } }",
     );
     const names = (type: { fields: { name: string }[] }) =>
       type.fields.map(({ name }) => name).sort();
-    expect(names(body.data.__schema.mutationType)).toEqual(["recordIncentive"]);
+    expect(names(body.data.__schema.mutationType)).toEqual(["recordIncentive", "recordIncentives"]);
     expect(names(body.data.__schema.queryType)).toEqual(
       [
         "incentive",
