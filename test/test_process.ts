@@ -25,6 +25,7 @@ export interface AskOptions {
   user?: string | undefined;
   /** The token says that its holder records for other members. */
   actsForMembers?: boolean;
+  role?: "operator";
   method?: string;
   /** Sent as JSON; a string is sent as it is. */
   body?: unknown;
@@ -54,13 +55,13 @@ export async function startTestProcess(existing?: TestDatabase): Promise<TestPro
 
   async function ask(
     path: string,
-    { user, actsForMembers, method, body, headers }: AskOptions = {},
+    { user, actsForMembers, role, method, body, headers }: AskOptions = {},
   ) {
     const response = await fetch(url + path, {
       method: method ?? (body === undefined ? "GET" : "POST"),
       headers: {
         ...(user && {
-          authorization: `Bearer ${await tokens.sign(user, "1h", { actsForMembers })}`,
+          authorization: `Bearer ${await tokens.sign(user, "1h", { actsForMembers, role })}`,
         }),
         ...(body !== undefined && { "content-type": "application/json" }),
         ...headers,

@@ -5,7 +5,7 @@
 import type { Request } from "express";
 import { compileSchema } from "../evaluation/schema_check.ts";
 import { Problem } from "./problems.ts";
-import { IdempotencyKey } from "./rest_schemas.ts";
+import { IdempotencyKey } from "./rest_bodies.ts";
 
 const keySchema = compileSchema(IdempotencyKey);
 

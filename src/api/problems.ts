@@ -74,7 +74,7 @@ export function problemOfDatabaseError(error: unknown): Problem | undefined {
   const make = recordingProblems[code];
   if (make) return make();
   if (code === "42501") {
-    return new Problem(403, "Forbidden", "This is not for the role that your token names.");
+    return forbidden("This is not for the role that your token names.");
   }
   if (code === "IN005") return unauthenticated("The request carries no member.");
   const away = /^(08|57P|53)/.test(code) || /^E(CONN|PIPE|HOST|NOTFOUND|AI_)/.test(code);

@@ -7,7 +7,7 @@ import { compileSchema } from "../evaluation/schema_check.ts";
 import { recordBatch } from "./batches.ts";
 import { graphqlErrorOf } from "./graphql_problem.ts";
 import { Problem, unprocessable } from "./problems.ts";
-import { Batch } from "./rest_schemas.ts";
+import { Batch } from "./rest_bodies.ts";
 import type { Caller } from "./tokens.ts";
 
 export interface RecordIncentivesOptions {

@@ -7,7 +7,7 @@ import { checkData } from "../evaluation/judge.ts";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import { compileSchema } from "../evaluation/schema_check.ts";
 import { forbidden, Problem, problemOfCode, unprocessable } from "./problems.ts";
-import { Action } from "./rest_schemas.ts";
+import { Action } from "./rest_bodies.ts";
 import type { Caller } from "./tokens.ts";
 
 type Client = Pick<PoolClient, "query">;

@@ -13,7 +13,7 @@ import { readIdempotencyKey, refuseIdempotencyKey } from "./idempotency_key.ts";
 import { asMember } from "./member_session.ts";
 import { Problem, unprocessable } from "./problems.ts";
 import { record } from "./recording.ts";
-import { Batch, Recording } from "./rest_schemas.ts";
+import { Batch, Recording } from "./rest_bodies.ts";
 import type { Caller, Tokens } from "./tokens.ts";
 
 export interface RecordingRoutesOptions {

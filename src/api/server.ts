@@ -13,6 +13,7 @@ import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import type { Logger } from "../logger.ts";
 import { chain } from "./chain.ts";
 import { createGraphql, requireCaller } from "./graphql.ts";
+import { openapiRoutes } from "./openapi_routes.ts";
 import { noSuchPath, problemHandler } from "./problems.ts";
 import { restRoutes } from "./rest.ts";
 import { securityHeaders } from "./security_headers.ts";
@@ -49,6 +50,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
 
   const app = express().disable("x-powered-by").disable("etag");
   healthRoutes(app, options);
+  app.use(openapiRoutes(evaluators, production));
   app.use(restRoutes({ pool, tokens, evaluators }));
   app.use("/graphql", requireCaller(tokens));
   // A request meets these in this order, and Express last.

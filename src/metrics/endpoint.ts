@@ -83,6 +83,12 @@ function refuse(response: ServerResponse): void {
     "WWW-Authenticate": "Bearer",
   });
   response.end(
-    JSON.stringify({ type: "about:blank", title: "Unauthenticated", status: 401, detail }),
+    JSON.stringify({
+      type: "about:blank",
+      title: "Unauthenticated",
+      status: 401,
+      code: "UNAUTHENTICATED",
+      detail,
+    }),
   );
 }

@@ -1,5 +1,5 @@
---! Previous: sha1:4965923bfa8cd08db5dcda507fe8a73546d38f2c
---! Hash: sha1:927add63b728a1911035041eeb1179eaab30f46a
+--! Previous: sha1:0712ff9946bf8f9b8984f4644f4dc906df03622f
+--! Hash: sha1:475c1914d4831bc9dc32d7cd0541d3ec074b7e1e
 --! Message: recording
 
 -- Recording once and for all: many actions in one call, and never one of them twice. A client that lost the answer sends the

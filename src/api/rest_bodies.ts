@@ -1,5 +1,5 @@
 /**
- * The bodies that REST takes, as schemas: routes check by them (checked_body.ts, recording.ts) and the OpenAPI document shows
+ * The bodies that REST takes, as schemas: routes check by them (recording_routes.ts, recording.ts) and the OpenAPI document shows
  * them (openapi.ts), so that what is written is what holds.
  */
 import { Type } from "typebox";
