@@ -6,7 +6,7 @@ import { start } from "../src/start.ts";
 import { createTestDatabase } from "./test_database.ts";
 import type { TestDatabase } from "./test_database.ts";
 
-const jwtSecret = "a secret for tests, of more than 32 characters";
+export const jwtSecret = "a secret for tests, of more than 32 characters";
 export const metricsToken = "another-secret-for-tests-of-more-than-32";
 
 export interface TestProcess {
