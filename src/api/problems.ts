@@ -81,6 +81,13 @@ export function problemOfDatabaseError(error: unknown): Problem | undefined {
   return away ? databaseAway() : undefined;
 }
 
+/** Whether the same may succeed in a moment: the database is away, is too busy, or two got in each other's way. */
+export function isPassing(error: unknown): boolean {
+  const code = String((error as { code?: unknown } | null | undefined)?.code ?? "");
+  const isAway = (problemOfDatabaseError(error) ?? problemOfPool(error))?.status === 503;
+  return isAway || /^(40|57)/.test(code);
+}
+
 export const databaseAway = (): Problem =>
   new Problem(503, "Unavailable", "The database cannot be reached. Try again in a moment.");
 

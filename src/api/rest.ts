@@ -35,7 +35,8 @@ const fromUserIncentives = `
   from api.user_incentives as ui
   join api.incentives as incentive on incentive.id = ui.incentive_id`;
 
-const queries = {
+/** Each answers JSON, as the member in whose session it is asked. */
+export const queries = {
   userIncentives: `
     select json_build_object('incentives', coalesce(json_agg(${userIncentive} order by ui.id), '[]'))::text as answer
     ${fromUserIncentives}`,

@@ -2,7 +2,7 @@
  * What this process counts, for operators (/metrics). Every room may import this file and none other of this room, and it
  * imports no room. Labels are keys and names from the catalogue and the code: never a member, a row or what was recorded.
  */
-import { Counter, Histogram, Registry } from "prom-client";
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
 
 export const metrics = new Registry();
 
@@ -40,6 +40,24 @@ const runnerRestarts = new Counter({
   help: "How often the runner of jobs ended by itself and was started again.",
   registers: [metrics],
 });
+const liveClients = new Gauge({
+  name: "incentives_live_clients",
+  help: "Clients that stay connected to be told what they complete, by how: websocket or events.",
+  labelNames: ["transport"],
+  registers: [metrics],
+});
+const liveEvents = new Counter({
+  name: "incentives_live_events_total",
+  help: "Events told to clients that stay connected.",
+  labelNames: ["transport"],
+  registers: [metrics],
+});
+const droppedClients = new Counter({
+  name: "incentives_live_clients_dropped_total",
+  help: "Clients that were cut off because they did not read what they were told.",
+  labelNames: ["transport"],
+  registers: [metrics],
+});
 
 /** Call it when the batch is committed: what was rolled back was not judged. */
 export function countEvaluated(incentiveKey: string, status: string, rows: number): void {
@@ -64,4 +82,19 @@ export function countDelivery(listener: string, outcome: DeliveryOutcome): void 
 
 export function countRunnerRestart(): void {
   runnerRestarts.inc();
+}
+
+/** Over WebSocket, or as Server-Sent Events. */
+export type LiveTransport = "websocket" | "events";
+
+export function countLiveClients(transport: LiveTransport, change: 1 | -1): void {
+  liveClients.inc({ transport }, change);
+}
+
+export function countLiveEvent(transport: LiveTransport): void {
+  liveEvents.inc({ transport });
+}
+
+export function countDroppedClient(transport: LiveTransport): void {
+  droppedClients.inc({ transport });
 }
