@@ -27,6 +27,8 @@ export interface Configuration {
   readonly dataDirectoryIsDefault: boolean;
   readonly postgresBin: string | undefined;
   readonly cacheRefreshCron: string;
+  /** How many WebSocket and event-stream connections an API holds at the most. */
+  readonly liveConnections: number;
   /** What opens /metrics; without it there is none. */
   readonly metricsToken: string | undefined;
   /** Where a worker that runs alone serves /metrics. */
@@ -70,6 +72,11 @@ const bearerToken = makeValidator<string>((value) => {
   throw new EnvError(
     'cannot be sent as a bearer token; give at least 32 characters without spaces, such as "openssl rand -hex 32" prints.',
   );
+});
+
+const wholeNumber = makeValidator<number>((value) => {
+  if (/^[1-9]\d{0,6}$/.test(value)) return Number(value);
+  throw new EnvError(`is "${value}"; give a whole number, such as 2000.`);
 });
 
 const path = makeValidator<string>((value) => resolve(value));
@@ -133,6 +140,10 @@ const specifications = {
     default: "*/5 * * * *",
     desc: "when the cache is refreshed: minute hour day month weekday, in UTC",
   }),
+  LIVE_CONNECTIONS: wholeNumber({
+    default: 2000,
+    desc: "WebSocket and event-stream connections an API holds at the most",
+  }),
   METRICS_TOKEN: bearerToken({
     default: undefined,
     desc: "opens /metrics to who sends it as a bearer token; without it there is none",
@@ -175,6 +186,7 @@ export function readConfiguration(
     dataDirectoryIsDefault: given["INCENTIVES_DATA_DIR"] === undefined,
     postgresBin: values.INCENTIVES_POSTGRES_BIN,
     cacheRefreshCron: values.CACHE_REFRESH_CRON,
+    liveConnections: values.LIVE_CONNECTIONS,
     metricsToken: values.METRICS_TOKEN,
     metricsPort: values.METRICS_PORT,
     logLevel: values.LOG_LEVEL,

@@ -16,6 +16,7 @@ import { loadListeners } from "./delivery/registry.ts";
 import { judgingDefaults, JudgingPool } from "./evaluation/judging_pool.ts";
 import { loadEvaluators } from "./evaluation/registry.ts";
 import type { EvaluatorRegistry } from "./evaluation/registry.ts";
+import { Completions } from "./live/completions.ts";
 import { LiveSubscriber } from "./live/subscriber.ts";
 import { errorClass } from "./error_class.ts";
 import type { Logger } from "./logger.ts";
@@ -136,6 +137,12 @@ async function startApiPart(part: Part): Promise<number> {
   live.on("completed", (range) => logger.debug(range, "incentive_completed heard"));
   live.start();
   opened.push(() => live.stop());
+  // One connection of its own, so that no request is in the way of it.
+  const livePool = openPool(authenticatorUrl, "live reader", 1, logger);
+  opened.push(() => livePool.end());
+  const completions = new Completions({ pool: livePool, subscriber: live, logger });
+  completions.start();
+  opened.push(() => completions.stop());
   readiness.database = () => isReachable(pool);
   readiness.live = async () => live.isHearing() || "not hearing notifications";
 
@@ -145,6 +152,8 @@ async function startApiPart(part: Part): Promise<number> {
     pool,
     tokens: createTokens(jwtSecret),
     evaluators,
+    completions,
+    liveConnections: configuration.liveConnections,
     logger,
     production: configuration.nodeEnv === "production",
     readiness: () => askAll(readiness),

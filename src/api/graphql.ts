@@ -15,6 +15,8 @@ import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { wrapPlans } from "postgraphile/utils";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import { graphqlErrorOf } from "./graphql_problem.ts";
+import { callerOfSocket } from "./graphql_socket.ts";
+import { IncentiveCompletedPlugin } from "./incentive_completed.ts";
 import { asMember, sessionSettings } from "./member_session.ts";
 import { Problem, problemOfDatabaseError } from "./problems.ts";
 import { recordIncentivesPlugin } from "./record_incentives.ts";
@@ -53,7 +55,12 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
   const { pool, production } = options;
   return {
     extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
-    plugins: [RestoreIdPlugin, checkRecordingPlugin(options), recordIncentivesPlugin(options)],
+    plugins: [
+      RestoreIdPlugin,
+      checkRecordingPlugin(options),
+      recordIncentivesPlugin(options),
+      IncentiveCompletedPlugin,
+    ],
     pgServices: [makePgService({ pool, schemas: ["api"], pubsub: false })],
     schema: {
       dontSwallowErrors: true,
@@ -64,8 +71,9 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
     grafast: {
       explain: false,
       timeouts: { planning: 500, execution: 10_000 },
-      context({ expressv4 }) {
-        const caller = expressv4?.res.locals.caller as Caller | undefined;
+      context({ expressv4, ws }) {
+        const overHttp = expressv4?.res.locals.caller as Caller | undefined;
+        const caller = overHttp ?? callerOfSocket(ws?.request);
         if (!caller) throw new Error("requireCaller is not in front of GraphQL");
         return { caller, pgSettings: sessionSettings(caller) };
       },

@@ -16,7 +16,7 @@ import type { ExecutionArgs, ExecutionResult } from "postgraphile/graphql";
 import type { WebSocket } from "ws";
 import { errorClass } from "../error_class.ts";
 import type { Completions } from "../live/completions.ts";
-import type { Completion, Feed } from "../live/feed.ts";
+import type { Completion } from "../live/feed.ts";
 import type { Logger } from "../logger.ts";
 import { countLiveEvent } from "../metrics/registry.ts";
 import type { LiveClients } from "./live_clients.ts";
@@ -27,6 +27,8 @@ import type { Caller } from "./tokens.ts";
 
 const SUBSCRIPTIONS_AT_MOST = 10;
 const INIT_WITHIN_MS = 3000;
+const refusal =
+  "Only subscriptions go over WebSocket; send queries and mutations by POST /graphql.";
 
 export interface GraphqlSocketOptions {
   server: Server;
@@ -49,8 +51,8 @@ type Protocol = ServerOptions<Record<string, unknown>, Extra>;
 /** Who is connected, by the request they connected with: all that GraphQL's context is given of a WebSocket. */
 const callers = new WeakMap<IncomingMessage, Caller>();
 
-export const callerOfSocket = (request: IncomingMessage): Caller | undefined =>
-  callers.get(request);
+export const callerOfSocket = (request: IncomingMessage | undefined): Caller | undefined =>
+  request && callers.get(request);
 
 export function serveGraphqlSocket(options: GraphqlSocketOptions): { stop(): void } {
   const graphql = makeServer(protocolOf(options));
@@ -89,10 +91,19 @@ function protocolOf(options: GraphqlSocketOptions): Protocol {
     connectionInitWaitTimeout: INIT_WITHIN_MS,
     onConnect: (context) => admit(options, context),
     async onSubscribe(context, id, payload) {
+      // Before anything is waited for: this one is counted already, and none that comes after it.
+      if (Object.keys(context.subscriptions).length > SUBSCRIPTIONS_AT_MOST) {
+        return [
+          new GraphQLError(
+            `A connection may have ${SUBSCRIPTIONS_AT_MOST} subscriptions; complete one.`,
+          ),
+        ];
+      }
       const prepared = await asHttp.onSubscribe?.(context, id, payload);
       if (!prepared || Array.isArray(prepared)) return prepared;
-      const problem = whatIsWrong(context, prepared as ExecutionArgs);
-      return problem ? [new GraphQLError(problem)] : prepared;
+      const { document, operationName } = prepared as ExecutionArgs;
+      const kind = getOperationAST(document, operationName)?.operation;
+      return kind === "query" || kind === "mutation" ? [new GraphQLError(refusal)] : prepared;
     },
     subscribe: (args) => answerEvents(options, args as ExecutionArgs) as never,
   };
@@ -121,20 +132,6 @@ async function admit(
   }
 }
 
-function whatIsWrong(
-  { subscriptions }: Context<Record<string, unknown>, Extra>,
-  { document, operationName }: ExecutionArgs,
-): string | undefined {
-  const operation = getOperationAST(document, operationName);
-  if (operation && operation.operation !== "subscription") {
-    return "Only subscriptions go over WebSocket; send queries and mutations by POST /graphql.";
-  }
-  if (Object.keys(subscriptions).length > SUBSCRIPTIONS_AT_MOST) {
-    return `A connection may have ${SUBSCRIPTIONS_AT_MOST} subscriptions; complete one.`;
-  }
-  return undefined;
-}
-
 /** Not an async generator: that could not be ended while it waits for the next event. */
 function answerEvents(
   { completions, read }: GraphqlSocketOptions,
@@ -144,7 +141,10 @@ function answerEvents(
   const { socket } = (args as ExecutionArgs & { requestContext: { ws: Extra } }).requestContext.ws;
   if (!caller) throw new Error("The context carries no caller");
   const feed = completions.follow(caller.userId);
-  const end = async () => feed.return();
+  const end = async (): Promise<IteratorReturnResult<undefined>> => {
+    feed.end();
+    return { value: undefined, done: true };
+  };
   return {
     async next() {
       const { value: completion } = await feed.next();

@@ -2,16 +2,21 @@
  * The subscription `incentiveCompleted` in the GraphQL schema. Whose events it is about follows from the verified token and is
  * no argument. Events come to it one at a time, through the context (graphql_socket.ts).
  */
-import { access, context, lambda, listen } from "postgraphile/grafast";
-import type { Step } from "postgraphile/grafast";
+import { access, context, lambda, listen, SafeError } from "postgraphile/grafast";
+import type { GrafastSubscriber, Step } from "postgraphile/grafast";
 import { extendSchema, gql } from "postgraphile/utils";
 import type { Completion } from "../live/feed.ts";
+
+/** `listen` wants a topic; there is one. */
+interface Topics extends Record<string, Completion> {
+  incentive_completed: Completion;
+}
 
 declare global {
   namespace Grafast {
     interface Context {
       /** Only for a subscription, and only with the event that is to be answered now. */
-      completion?: { subscribe(topic: string): AsyncIterableIterator<Completion> };
+      completion?: GrafastSubscriber<Topics>;
     }
   }
 }
@@ -47,7 +52,8 @@ export const IncentiveCompletedPlugin: GraphileConfig.Plugin = extendSchema((bui
       Subscription: {
         plans: {
           incentiveCompleted: {
-            subscribePlan: () => listen(context().get("completion") as Step, "incentive_completed"),
+            subscribePlan: () =>
+              listen(lambda(context().get("completion"), orRefuse), "incentive_completed"),
             plan: ($event: Step) => $event,
           },
         },
@@ -64,3 +70,8 @@ export const IncentiveCompletedPlugin: GraphileConfig.Plugin = extendSchema((bui
     },
   };
 });
+
+function orRefuse(completion: Grafast.Context["completion"]): GrafastSubscriber<Topics> {
+  if (completion) return completion;
+  throw new SafeError("Subscriptions go over WebSocket (graphql-ws), at the same path.");
+}

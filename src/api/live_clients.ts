@@ -21,7 +21,7 @@ interface Client {
 export interface AdmittedClient {
   caller: Caller;
   /** To be called when the connection is gone. Safe to call twice. */
-  leave(): void;
+  leave: () => void;
 }
 
 export class LiveClients {

@@ -35,7 +35,8 @@ export function serveWebSockets(options: LiveSocketOptions): { stop(): void } {
   });
   const onUpgrade = (request: IncomingMessage, connection: Duplex, head: Buffer): void => {
     if (request.url?.split("?")[0] !== options.path) return refuse(connection, "404 Not Found");
-    if (sockets.clients.size >= options.atMost) return refuse(connection, "503 Service Unavailable");
+    if (sockets.clients.size >= options.atMost)
+      return refuse(connection, "503 Service Unavailable");
     sockets.handleUpgrade(request, connection, head, (socket) => {
       // What breaks a connection ends it; there is nobody else to tell.
       socket.on("error", () => {});

@@ -83,9 +83,9 @@ export function problemOfDatabaseError(error: unknown): Problem | undefined {
 
 /** Whether the same may succeed in a moment: the database is away, is too busy, or two got in each other's way. */
 export function isPassing(error: unknown): boolean {
-  const code = String((error as { code?: unknown } | null | undefined)?.code ?? "");
+  const { code } = (error ?? {}) as { code?: unknown };
   const isAway = (problemOfDatabaseError(error) ?? problemOfPool(error))?.status === 503;
-  return isAway || /^(40|57)/.test(code);
+  return isAway || (typeof code === "string" && /^(40|57)/.test(code));
 }
 
 export const databaseAway = (): Problem =>

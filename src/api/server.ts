@@ -10,9 +10,11 @@ import type { Express } from "express";
 import type { Pool } from "pg";
 import { grafserv } from "postgraphile/grafserv/express/v4";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
+import type { Completions } from "../live/completions.ts";
 import type { Logger } from "../logger.ts";
 import { chain } from "./chain.ts";
 import { createGraphql, requireCaller } from "./graphql.ts";
+import { createLive } from "./live.ts";
 import { openapiRoutes } from "./openapi_routes.ts";
 import { noSuchPath, problemHandler } from "./problems.ts";
 import { restRoutes } from "./rest.ts";
@@ -27,6 +29,9 @@ export interface ApiOptions {
   pool: Pool;
   tokens: Tokens;
   evaluators: EvaluatorRegistry;
+  completions: Completions;
+  /** How many live connections this process holds at the most. */
+  liveConnections: number;
   logger: Logger;
   production: boolean;
   /** Each part of the process and whether it is well, for /readyz. */
@@ -51,18 +56,23 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   const app = express().disable("x-powered-by").disable("etag");
   healthRoutes(app, options);
   app.use(openapiRoutes(evaluators, production));
+  const live = createLive({ ...options, atMost: options.liveConnections });
+  app.use(live.routes);
   app.use(restRoutes({ pool, tokens, evaluators }));
   app.use("/graphql", requireCaller(tokens));
   // A request meets these in this order, and Express last.
   const inFront = [securityHeaders(production)];
   const server = createServer(chain(inFront, app, logger));
-  await graphql.createServ(grafserv).addTo(app, server);
+  const serv = graphql.createServ(grafserv);
+  await serv.addTo(app, server, false);
+  live.serveSockets(server, serv);
   app.use(noSuchPath);
   app.use(problemHandler(logger));
   await listen(server, host, port);
   return {
     port: (server.address() as AddressInfo).port,
     async stop() {
+      live.stop();
       await close(server);
       await graphql.release();
     },
