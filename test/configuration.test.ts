@@ -57,6 +57,7 @@ describe("configuration", () => {
       JWT_SECRET: "s".repeat(32),
       INCENTIVES_DATA_DIR: folder,
       INCENTIVES_POSTGRES_BIN: bin,
+      LIVE_CONNECTIONS: "7",
       CACHE_REFRESH_CRON: "0 3 * * 1-5",
       LOG_LEVEL: "silent",
       NODE_ENV: "production",
@@ -72,6 +73,7 @@ describe("configuration", () => {
       dataDirectoryIsDefault: false,
       postgresBin: bin,
       cacheRefreshCron: "0 3 * * 1-5",
+      liveConnections: 7,
       logLevel: "silent",
       nodeEnv: "production",
     });
