@@ -7,7 +7,7 @@ import { record } from "./api/recording.ts";
 import { Problem } from "./api/problems.ts";
 import { createTokens } from "./api/tokens.ts";
 import type { AlsoClaimed } from "./api/tokens.ts";
-import { cacheStatus, refreshCache } from "./cache/refresh.ts";
+import { addCacheCommands } from "./cache/commands.ts";
 import { migrate } from "./database/migrate.ts";
 import { openDatabase, ownerUrlOf } from "./database/open.ts";
 import type { Database } from "./database/open.ts";
@@ -137,34 +137,7 @@ program
     }),
   );
 
-const cache = program.command("cache").description("the snapshot that clients read");
-
-cache
-  .command("refresh")
-  .description("take a new snapshot")
-  .action(() =>
-    withOwnerPool(async (pool) => {
-      const refreshed = await refreshCache(pool);
-      console.log(
-        refreshed ? "The cache is refreshed." : "Another refresh is running; left to it.",
-      );
-    }),
-  );
-
-cache
-  .command("status")
-  .description("say when the snapshot was taken and how many members are served live")
-  .action(() =>
-    withOwnerPool(async (pool) => {
-      const { takenAt, tookMs, userIncentives, userRewards, liveMembers } = await cacheStatus(pool);
-      console.log(
-        takenAt
-          ? `Taken at ${takenAt.toISOString()} in ${Math.round(tookMs ?? 0)} ms: ${userIncentives} user incentives, ${userRewards} rewards.`
-          : "No snapshot was taken yet: everybody who has recorded anything is served live.",
-      );
-      console.log(`Members served live: ${liveMembers}.`);
-    }),
-  );
+addCacheCommands(program, withOwnerPool);
 
 const jobs = program.command("jobs").description("what the worker could not do");
 
@@ -210,7 +183,7 @@ async function withDatabase(
 
 function withOwnerPool(work: (pool: ReturnType<typeof openPool>) => Promise<void>): Promise<void> {
   return withDatabase(async (database, logger) => {
-    const pool = openPool(ownerUrlOf(database), "command", 1, logger);
+    const pool = openPool(ownerUrlOf(database), "command", 2, logger);
     try {
       await work(pool);
     } finally {

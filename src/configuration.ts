@@ -27,6 +27,8 @@ export interface Configuration {
   readonly dataDirectoryIsDefault: boolean;
   readonly postgresBin: string | undefined;
   readonly cacheRefreshCron: string;
+  /** How often at the most the cache is refreshed because somebody changed; undefined: not at all. */
+  readonly cacheRefreshOnChangeMs: number | undefined;
   /** How many WebSocket and event-stream connections an API holds at the most. */
   readonly liveConnections: number;
   /** What opens /metrics; without it there is none. */
@@ -105,6 +107,14 @@ const cron = makeValidator<string>((value) => {
   }
 });
 
+/** In milliseconds. */
+const duration = makeValidator<number>((value) => {
+  const [, count, unit = ""] = /^([1-9]\d{0,4})([smh])$/.exec(value) ?? [];
+  const ms = { s: 1000, m: 60_000, h: 3_600_000 }[unit];
+  if (ms !== undefined) return Number(count) * ms;
+  throw new EnvError(`is "${value}"; give a number and one of s, m, h, such as 30s.`);
+});
+
 function oneOf<const Choice extends string>(choices: readonly Choice[]) {
   return makeValidator<Choice>((value) => {
     const found = choices.find((choice) => choice === value);
@@ -139,6 +149,10 @@ const specifications = {
   CACHE_REFRESH_CRON: cron({
     default: "*/5 * * * *",
     desc: "when the cache is refreshed: minute hour day month weekday, in UTC",
+  }),
+  CACHE_REFRESH_ON_CHANGE: duration({
+    default: undefined,
+    desc: "refresh the cache when somebody changed, at most every so often, such as 30s; off without it",
   }),
   LIVE_CONNECTIONS: wholeNumber({
     default: 2000,
@@ -186,6 +200,7 @@ export function readConfiguration(
     dataDirectoryIsDefault: given["INCENTIVES_DATA_DIR"] === undefined,
     postgresBin: values.INCENTIVES_POSTGRES_BIN,
     cacheRefreshCron: values.CACHE_REFRESH_CRON,
+    cacheRefreshOnChangeMs: values.CACHE_REFRESH_ON_CHANGE,
     liveConnections: values.LIVE_CONNECTIONS,
     metricsToken: values.METRICS_TOKEN,
     metricsPort: values.METRICS_PORT,

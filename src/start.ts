@@ -7,6 +7,7 @@ import type { Pool } from "pg";
 import { findAdapterProblems } from "./adapters_in_use.ts";
 import { startApi } from "./api/server.ts";
 import { createTokens } from "./api/tokens.ts";
+import { refreshOnChange } from "./cache/refresh_on_change.ts";
 import type { Configuration } from "./configuration.ts";
 import { migrate } from "./database/migrate.ts";
 import { openDatabase, ownerUrlOf } from "./database/open.ts";
@@ -117,10 +118,13 @@ async function startWorkerPart(part: Part): Promise<SupervisedRunner> {
     logger,
     concurrency: 4,
   });
+  const everyMs = configuration.cacheRefreshOnChangeMs;
+  const refreshing = everyMs && refreshOnChange({ pool, logger, everyMs, signal: stopping.signal });
   opened.push(async () => {
     stopping.abort();
     setTimeout(() => outOfTime.abort(), 3000).unref();
     await runner.stop();
+    await refreshing;
   });
   readiness.worker = async () => runner.isRunning() || "not running";
   readiness.adapters = async () =>

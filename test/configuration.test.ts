@@ -119,6 +119,20 @@ describe("configuration", () => {
     expect(problemsOf({ CACHE_REFRESH_CRON: value })).toContain("five fields");
   });
 
+  test("how often the cache may be refreshed on change is read as a time, and not at all is the default", () => {
+    const read = (value?: string) =>
+      readConfiguration({ CACHE_REFRESH_ON_CHANGE: value }).cacheRefreshOnChangeMs;
+    expect([read(), read("30s"), read("5m"), read("1h")]).toEqual([
+      undefined,
+      30_000,
+      300_000,
+      3_600_000,
+    ]);
+    for (const value of ["30", "0s", "often", "1d", "-1s"]) {
+      expect(problemsOf({ CACHE_REFRESH_ON_CHANGE: value })).toContain("such as 30s");
+    }
+  });
+
   test("a secret's value is never repeated", () => {
     const problems = problemsOf({
       DATABASE_URL: "http://owner:hunter2@h/d",

@@ -1,6 +1,7 @@
 /**
- * The cache's commands: refresh and status. Called by the CLI and by the scheduled task `refresh_cache`. All the work is
- * done in the database (db: 000007-cache.sql).
+ * Takes a new snapshot, fills a cleared one, or clears it: calls the procedures that do so (db: 000013-refresh.sql). Called by
+ * the commands, by the scheduled task `refresh_cache` and by refresh_on_change.ts. It must never give a connection back to
+ * its pool that may still hold the lock of the refresh.
  */
 import type { Task } from "graphile-worker";
 import type { Pool } from "pg";
@@ -15,54 +16,82 @@ declare global {
   }
 }
 
-export interface CacheStatus {
-  takenAt: Date | null;
-  tookMs: number | null;
-  userIncentives: number;
-  userRewards: number;
-  /** Members who are served live because something of theirs changed since, or is still due. */
-  liveMembers: number;
+/**
+ * `taken`: done. `left`: another refresh is running, and it was left to that. `cleared`: what `clear` did, and why `refresh`
+ * did nothing. `stopped`: told to stop midway; the snapshot is the one from before, or of no harm where views are newer.
+ */
+export type Outcome = "taken" | "left" | "cleared" | "stopped";
+
+export interface RefreshOptions {
+  procedure?: "refresh" | "build" | "clear";
+  /** Whether to wait for another refresh that is running, and then begin. */
+  wait?: boolean;
+  signal?: AbortSignal;
+  /** Hears in a sentence that it waits, or leaves. */
+  onNotice?: (sentence: string) => void;
 }
 
-/** Takes a new snapshot. False when another refresh is running, which is then left to do it. */
-export async function refreshCache(pool: Pool): Promise<boolean> {
+/** Throws what the database throws. `pool` is the owner's, with a second connection free. */
+export async function refreshCache(pool: Pool, options: RefreshOptions = {}): Promise<Outcome> {
+  const { procedure = "refresh", wait = false, signal, onNotice = () => {} } = options;
+  if (signal?.aborted) return "stopped";
   const client = await pool.connect();
-  let refreshed = true;
-  const onNotice = (): void => {
-    refreshed = false;
-  };
-  client.on("notice", onNotice);
+  client.on("notice", ({ message }) => onNotice(message ?? ""));
+  let stop = (): void => {};
   try {
-    await client.query("call cache.refresh()");
-    return refreshed;
+    const { rows } = await client.query<{ pid: number }>("select pg_backend_pid() as pid");
+    stop = () =>
+      void pool.query("select pg_cancel_backend($1)", [rows[0]?.pid]).catch(() => client.end());
+    signal?.addEventListener("abort", stop, { once: true });
+    if (signal?.aborted) return "stopped";
+    const result = await client.query<{ outcome: Outcome }>(
+      `call cache.${procedure}(wait => ${wait})`,
+    );
+    return result.rows[0]?.outcome ?? "taken";
+  } catch (error) {
+    if (signal?.aborted) return "stopped";
+    throw error;
   } finally {
-    client.off("notice", onNotice);
-    client.release();
+    signal?.removeEventListener("abort", stop);
+    // Closed, not given back: the session may hold the lock.
+    client.release(true);
   }
 }
 
-export async function cacheStatus(pool: Pool): Promise<CacheStatus> {
-  const { rows } = await pool.query<CacheStatus>(`
-    select last.taken_at as "takenAt",
-      extract(epoch from last.took)::float8 * 1000 as "tookMs",
-      coalesce(last.user_incentives, 0)::float8 as "userIncentives",
-      coalesce(last.user_rewards, 0)::float8 as "userRewards",
-      (
-        select count(*)::float8
-        from (
-          select user_id from cache.stale_users
-          union
-          select user_id from app.user_incentives where evaluation_due
-        ) as live
-      ) as "liveMembers"
-    from (select 1) as always
-    left join (select * from cache.refreshes order by id desc limit 1) as last on true`);
-  return rows[0] as CacheStatus;
+/**
+ * For who refreshes by the clock: refreshes unless there is a reason not to, and says so in the log. `atMostEveryMs`: no
+ * sooner after the last one than that.
+ */
+export async function refreshByTheClock(
+  pool: Pool,
+  logger: Logger,
+  signal: AbortSignal,
+  atMostEveryMs = 0,
+): Promise<void> {
+  const { rows } = await pool.query<{ reason: string | null }>(
+    "select cache.why_not_refresh($1 * interval '1 millisecond') as reason",
+    [atMostEveryMs],
+  );
+  const reason = rows[0]?.reason;
+  if (reason === "resting") {
+    logger.warn(
+      "refreshing the cache takes too long for its interval, which is stretched: the next refresh begins when as much time has passed since the last as that took",
+    );
+  }
+  if (reason) {
+    logger.debug({ reason }, "cache not refreshed");
+    return;
+  }
+  const began = performance.now();
+  const outcome = await refreshCache(pool, { signal });
+  logger.info({ outcome, tookMs: Math.round(performance.now() - began) }, "cache refresh ended");
 }
 
-export function refreshCacheTask(pool: Pool, logger: Logger): Task<"refresh_cache"> {
-  return async () => {
-    const refreshed = await refreshCache(pool);
-    logger.info({ refreshed }, refreshed ? "cache refreshed" : "another refresh is running");
-  };
+/** `stopping`: gives up, for the next worker to do it. */
+export function refreshCacheTask(
+  pool: Pool,
+  logger: Logger,
+  stopping: AbortSignal,
+): Task<"refresh_cache"> {
+  return () => refreshByTheClock(pool, logger, stopping);
 }

@@ -50,7 +50,7 @@ export function buildTasks(options: TaskOptions): TaskList {
       logger,
       stopping: outOfTime,
     }),
-    refresh_cache: refreshCacheTask(pool, logger),
+    refresh_cache: refreshCacheTask(pool, logger, stopping),
     prune_idempotency_keys: pruneIdempotencyKeys(pool, logger),
   });
 }

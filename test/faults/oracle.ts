@@ -3,6 +3,7 @@
  * that is wrong, not the first thing only.
  */
 import type { Pool } from "pg";
+import { servedWrongly } from "../cache/served.ts";
 import { keyOf } from "./actions.ts";
 import type { Model } from "./actions.ts";
 
@@ -85,9 +86,9 @@ export async function checkAtRest(pool: Pool, expected: Expected): Promise<void>
       events.rows.filter(({ id }) => !heard.has(id)).map((e) => e.id),
     );
   }
-  blame("members served something else, live", await servedWrongly(pool));
+  blame("members served something else, live", await askMembers(pool));
   await pool.query("call cache.refresh()");
-  blame("members served something else, from the cache", await servedWrongly(pool));
+  blame("members served something else, from the cache", await askMembers(pool));
   if (wrong.length > 0) throw new Error(`Not as the model has it:\n  ${wrong.join("\n  ")}`);
 }
 
@@ -122,34 +123,12 @@ const invariants: Record<string, string> = {
 };
 
 /** Of a hundred members those whom the API's views do not show exactly what stands in the truth. */
-async function servedWrongly(pool: Pool): Promise<string[]> {
-  const wrong: string[] = [];
-  const client = await pool.connect();
-  try {
-    const members = await client.query<{ user_id: string }>(
-      "select distinct user_id from app.user_incentives order by user_id limit 100",
-    );
-    for (const { user_id } of members.rows) {
-      await client.query("select set_config('incentives.user_id', $1, false)", [user_id]);
-      const { rows } = await client.query<{ same: boolean }>(
-        `select (
-            select jsonb_agg(to_jsonb(seen) order by seen.id) from api.user_incentives as seen
-          ) is not distinct from (
-            select jsonb_agg(to_jsonb(ui) - '{user_id,evaluation_due}'::text[] order by ui.id)
-            from app.user_incentives as ui where user_id = $1
-          ) and (
-            select jsonb_agg(to_jsonb(seen) - 'incentive_id' order by seen.id) from api.user_rewards as seen
-          ) is not distinct from (
-            select jsonb_agg(to_jsonb(ur) - 'user_id' order by ur.id)
-            from app.user_rewards as ur where user_id = $1
-          ) as same`,
-        [user_id],
-      );
-      if (!rows[0]?.same) wrong.push(user_id);
-    }
-  } finally {
-    await client.query("reset incentives.user_id").catch(() => {});
-    client.release();
-  }
-  return wrong;
+async function askMembers(pool: Pool): Promise<string[]> {
+  const { rows } = await pool.query<{ user_id: string }>(
+    "select distinct user_id from app.user_incentives order by user_id limit 100",
+  );
+  return servedWrongly(
+    pool,
+    rows.map(({ user_id }) => user_id),
+  );
 }
