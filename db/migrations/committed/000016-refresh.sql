@@ -1,5 +1,5 @@
---! Previous: sha1:39c894161814cddec437b40bb1d89c3735dbdedb
---! Hash: sha1:8b9bc23912467aedeb1541914dee04e5c665e0c1
+--! Previous: sha1:a4b238119bdd299bd6f1ff3918725da7b581cd5b
+--! Hash: sha1:0bd48ace59ac43f3295f1bedc6fa1c840e31ce04
 --! Message: refresh
 
 -- The refresh, view by view (000011 says why). The procedures commit as they go, so they can be called neither in a transaction

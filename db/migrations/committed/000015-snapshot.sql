@@ -1,5 +1,5 @@
---! Previous: sha1:0fd474de3ec37e34ae3d7623ec76ccec4110330f
---! Hash: sha1:39c894161814cddec437b40bb1d89c3735dbdedb
+--! Previous: sha1:475c1914d4831bc9dc32d7cd0541d3ec074b7e1e
+--! Hash: sha1:a4b238119bdd299bd6f1ff3918725da7b581cd5b
 --! Message: snapshot
 
 -- The snapshot, more of it and by steps. What is computed where:
