@@ -19,6 +19,8 @@ export interface Judging {
   logger: Logger;
   /** The ids of the incentives that could be judged at the last look at the catalogue. */
   judgeable: number[];
+  /** Told what is being judged, if anybody is; no verdict is committed before it resolves. It never throws. */
+  announce?: (rows: RowToJudge[]) => Promise<void>;
 }
 
 type Verdict = Extract<JudgedRow, { status: string }>;
@@ -44,7 +46,13 @@ export async function evaluateBatch(
   const started = performance.now();
   const claimAndJudge = async () => {
     const claim = await claimRows(client, judging, limit, after);
-    return { ...claim, ...(await judgeClaim(client, judging, claim)) };
+    // A full batch is a backlog, and who is in it has been waiting anyway.
+    const isBacklog = claim.rows.length === limit;
+    const [judged] = await Promise.all([
+      judgeClaim(client, judging, claim),
+      isBacklog ? undefined : judging.announce?.(claim.rows),
+    ]);
+    return { ...claim, ...judged };
   };
   const { rows, incentives, verdicts, left } = await inTransaction(
     client,
@@ -71,7 +79,7 @@ export async function evaluateBatch(
 /** Judges one row, due or not. Throws an error named after what the evaluator threw. */
 export async function evaluateRow(
   client: ClientBase,
-  { judges }: Judging,
+  { judges, announce }: Judging,
   id: string,
 ): Promise<void> {
   await inTransaction(client, async () => {
@@ -80,7 +88,7 @@ export async function evaluateRow(
       [id],
     );
     const { incentives, now } = await readCatalogue(client);
-    const judged = await judges.judge(rows, incentives, now);
+    const [judged] = await Promise.all([judges.judge(rows, incentives, now), announce?.(rows)]);
     for (const row of judged) {
       if ("error" in row) throw Object.assign(new Error("not judged"), { name: row.error });
       await apply(client, [row]);

@@ -18,12 +18,14 @@ const CONNECT_WITHIN_MS = 5000;
 
 /**
  * `connected` comes first and after each gap; `lost` begins a gap: what is said from now on is not heard. `completed` carries
- * the range of event ids to read. `changed` says who sees something else than before: hashes of member ids, or everybody.
+ * the range of event ids to read. `changing` says who is about to be judged, `changed` who sees something else than before:
+ * hashes of member ids, or everybody.
  */
 export interface Heard {
   connected: [];
   lost: [];
   completed: [{ first: string; last: string }];
+  changing: [readonly string[]];
   changed: [readonly string[] | "all"];
 }
 
@@ -101,8 +103,13 @@ export class LiveSubscriber extends EventEmitter<Heard> {
       if (isCurrent() && range) this.emit("completed", range);
     });
     subscriber.notifications.on("member_changed", (payload: unknown) => {
-      const changed = parseChanged(payload);
-      if (isCurrent() && changed) this.emit("changed", changed);
+      if (!isCurrent() || typeof payload !== "string") return;
+      const [, token, hashes = ""] = /^(?:~([\w-]{1,40}) )?(.*)$/.exec(payload) ?? [];
+      const members = parseHashes(hashes);
+      if (payload === "*") this.emit("changed", "all");
+      else if (members) this.emit(token ? "changing" : "changed", members);
+      // Who judges them waits for it: from here on nothing old is answered.
+      if (token) subscriber.notify("members_heard", token).catch(() => {});
     });
     subscriber.events.on("reconnect", () => {
       if (!isCurrent()) return;
@@ -186,10 +193,8 @@ function parseRange(payload: unknown): { first: string; last: string } | undefin
   }
 }
 
-function parseChanged(payload: unknown): readonly string[] | "all" | undefined {
-  if (payload === "*") return "all";
-  if (typeof payload !== "string" || !/^(?:[A-Za-z0-9+/]{4})+$/.test(payload)) return undefined;
-  return payload.match(/.{4}/g) ?? undefined;
+function parseHashes(text: string): readonly string[] | undefined {
+  return /^(?:[A-Za-z0-9+/]{4})+$/.test(text) ? (text.match(/.{4}/g) ?? undefined) : undefined;
 }
 
 /** pg makes no other way to its socket. */

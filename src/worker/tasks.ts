@@ -15,6 +15,7 @@ import type { JudgingPool } from "../evaluation/judging_pool.ts";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import type { Logger } from "../logger.ts";
 import { pruneIdempotencyKeys } from "./prune_idempotency_keys.ts";
+import { announceJudging } from "./announce_judging.ts";
 import { withSafeErrors } from "./safe_tasks.ts";
 
 export interface TaskOptions {
@@ -36,6 +37,7 @@ export function buildTasks(options: TaskOptions): TaskList {
     registry: evaluators,
     judges,
     judgeable: [],
+    announce: announceJudging(pool, logger, stopping),
     logger,
     stopping,
   };

@@ -21,6 +21,7 @@ afterAll(() => database.drop());
 beforeEach(async () => {
   live = new LiveSubscriber(database.authenticatorUrl, createLogger("silent"));
   heard = [];
+  live.on("changing", (members) => heard.push(["changing", members]));
   live.on("changed", (members) => heard.push(["changed", members]));
   live.on("completed", () => heard.push(["completed"]));
   live.on("lost", () => heard.push(["lost"]));
@@ -90,6 +91,26 @@ describe("a member whose answers changed", () => {
     await allHeard();
     expect(heard).toHaveLength(101);
     expect(heard.at(-1)).toEqual(["changed", "all"]);
+  });
+
+  test("is told ahead that they are being judged, and it is said that this was heard", async () => {
+    const { rows } = await query(
+      `insert into app.user_incentives (user_id, incentive_id, data, evaluation_due)
+      select 'judged', id, '{}', false from app.incentives returning id`,
+    );
+    const listener = new Client({ connectionString: database.ownerUrl });
+    await listener.connect();
+    await listener.query("listen members_heard");
+    const answered = once(listener, "notification");
+    const { rows: asked } = await query(
+      "select pid from app.notify_judging($1, 'a-token') as pid",
+      [rows.map(({ id }) => id)],
+    );
+    const [{ processId, payload }] = await answered;
+    expect([{ pid: processId }, payload]).toEqual([asked[0], "a-token"]);
+    expect(asked).toHaveLength(1);
+    expect(heard).toEqual([["changing", [hash("judged")]]]);
+    await listener.end();
   });
 
   test("is everybody when the catalogue changes", async () => {

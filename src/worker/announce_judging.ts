@@ -1,0 +1,104 @@
+/**
+ * Tells the API processes who is being judged, and waits until they have heard, so that none of them answers from memory what a
+ * completion that is announced a moment later makes untrue (db: app.notify_judging). Called with each claim. A process that
+ * does not say so in time is not waited for again until it does.
+ */
+import { randomUUID } from "node:crypto";
+import type { Pool, PoolClient } from "pg";
+import { errorClass } from "../error_class.ts";
+import type { Judging } from "../evaluation/batch.ts";
+import type { Logger } from "../logger.ts";
+
+const waitAtMostMs = 50;
+
+interface Announcement {
+  heardBy: Set<number>;
+  /** Known when the database has answered. */
+  awaited: number[] | undefined;
+  done: () => void;
+}
+
+/** `pool` lends it one connection, until `stopping` is aborted; what is judged after that is not told ahead. */
+export function announceJudging(
+  pool: Pool,
+  logger: Logger,
+  stopping: AbortSignal,
+): NonNullable<Judging["announce"]> {
+  const open = new Map<string, Announcement>();
+  const silent = new Set<number>();
+  const prefix = randomUUID().slice(0, 8);
+  let count = 0;
+
+  const look = ({ heardBy, awaited, done }: Announcement): void => {
+    if (awaited?.every((pid) => heardBy.has(pid) || silent.has(pid))) done();
+  };
+  const connection = lendConnection(pool, stopping, (pid, token) => {
+    silent.delete(pid);
+    const announcement = open.get(token);
+    announcement?.heardBy.add(pid);
+    if (announcement) look(announcement);
+  });
+  const tell = async (token: string, ids: string[], announcement: Announcement): Promise<void> => {
+    const client = await connection();
+    const { rows } = await client.query<{ pid: number }>({
+      name: "notify_judging",
+      text: "select pid from app.notify_judging($1, $2) as pid",
+      values: [ids, token],
+    });
+    announcement.awaited = rows.map(({ pid }) => pid);
+    look(announcement);
+  };
+
+  return (judged) =>
+    new Promise((resolve) => {
+      if (judged.length === 0 || stopping.aborted) return resolve();
+      const token = `${prefix}-${(count += 1)}`;
+      const done = (): void => {
+        clearTimeout(timer);
+        open.delete(token);
+        resolve();
+      };
+      const announcement: Announcement = { heardBy: new Set(), awaited: undefined, done };
+      const timer = setTimeout(() => {
+        for (const pid of announcement.awaited ?? []) {
+          if (!announcement.heardBy.has(pid)) silent.add(pid);
+        }
+        done();
+      }, waitAtMostMs);
+      open.set(token, announcement);
+      const ids = judged.map(({ id }) => id);
+      tell(token, ids, announcement).catch((error: unknown) => {
+        logger.warn({ error: errorClass(error) }, "who is being judged could not be told");
+        done();
+      });
+    });
+}
+
+/** Made when it is first asked for, and again after it was lost. */
+function lendConnection(
+  pool: Pool,
+  stopping: AbortSignal,
+  onHeard: (pid: number, token: string) => void,
+): () => Promise<PoolClient> {
+  let lent: Promise<PoolClient> | undefined;
+  const lend = async (): Promise<PoolClient> => {
+    const client = await pool.connect();
+    const giveBack = (): void => {
+      lent = undefined;
+      stopping.removeEventListener("abort", giveBack);
+      client.off("error", giveBack).off("end", giveBack);
+      client.release(true);
+    };
+    client.on("error", giveBack).on("end", giveBack);
+    stopping.addEventListener("abort", giveBack);
+    client.on("notification", ({ processId, payload = "" }) => onHeard(processId, payload));
+    if (stopping.aborted) giveBack();
+    await client.query("listen members_heard");
+    return client;
+  };
+  return () =>
+    (lent ??= lend().catch((error: unknown) => {
+      lent = undefined;
+      throw error;
+    }));
+}
