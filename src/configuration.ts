@@ -31,6 +31,9 @@ export interface Configuration {
   readonly cacheRefreshOnChangeMs: number | undefined;
   /** How many WebSocket and event-stream connections an API holds at the most. */
   readonly liveConnections: number;
+  /** How much each API process keeps of what it answered; 0: nothing. */
+  readonly answersMemoryMb: number;
+  readonly answersKeptSeconds: number;
   /** What opens /metrics; without it there is none. */
   readonly metricsToken: string | undefined;
   /** Where a worker that runs alone serves /metrics. */
@@ -79,6 +82,11 @@ const bearerToken = makeValidator<string>((value) => {
 const wholeNumber = makeValidator<number>((value) => {
   if (/^[1-9]\d{0,6}$/.test(value)) return Number(value);
   throw new EnvError(`is "${value}"; give a whole number, such as 2000.`);
+});
+
+const wholeNumberOrZero = makeValidator<number>((value) => {
+  if (/^\d{1,6}$/.test(value)) return Number(value);
+  throw new EnvError(`is "${value}"; give a whole number, such as 64, or 0.`);
 });
 
 const path = makeValidator<string>((value) => resolve(value));
@@ -158,6 +166,14 @@ const specifications = {
     default: 2000,
     desc: "WebSocket and event-stream connections an API holds at the most",
   }),
+  ANSWERS_MEMORY_MB: wholeNumberOrZero({
+    default: 64,
+    desc: "how much each API process keeps in memory of what it answered; 0 switches it off",
+  }),
+  ANSWERS_KEPT_SECONDS: wholeNumber({
+    default: 60,
+    desc: "for how long at the most it is kept",
+  }),
   METRICS_TOKEN: bearerToken({
     default: undefined,
     desc: "opens /metrics to who sends it as a bearer token; without it there is none",
@@ -202,6 +218,8 @@ export function readConfiguration(
     cacheRefreshCron: values.CACHE_REFRESH_CRON,
     cacheRefreshOnChangeMs: values.CACHE_REFRESH_ON_CHANGE,
     liveConnections: values.LIVE_CONNECTIONS,
+    answersMemoryMb: values.ANSWERS_MEMORY_MB,
+    answersKeptSeconds: values.ANSWERS_KEPT_SECONDS,
     metricsToken: values.METRICS_TOKEN,
     metricsPort: values.METRICS_PORT,
     logLevel: values.LOG_LEVEL,

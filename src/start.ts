@@ -8,6 +8,7 @@ import { findAdapterProblems } from "./adapters_in_use.ts";
 import { startApi } from "./api/server.ts";
 import { createTokens } from "./api/tokens.ts";
 import { refreshOnChange } from "./cache/refresh_on_change.ts";
+import { Answers } from "./cache/answers.ts";
 import type { Configuration } from "./configuration.ts";
 import { migrate } from "./database/migrate.ts";
 import { openDatabase, ownerUrlOf } from "./database/open.ts";
@@ -158,6 +159,7 @@ async function startApiPart(part: Part): Promise<number> {
     evaluators,
     completions,
     liveConnections: configuration.liveConnections,
+    answers: keepAnswers(configuration, live),
     logger,
     production: configuration.nodeEnv === "production",
     readiness: () => askAll(readiness),
@@ -165,6 +167,23 @@ async function startApiPart(part: Part): Promise<number> {
   });
   opened.push(() => api.stop());
   return api.port;
+}
+
+/** What was answered is kept in memory until the live subscriber hears otherwise. */
+function keepAnswers(
+  { answersMemoryMb, answersKeptSeconds }: Configuration,
+  live: LiveSubscriber,
+): Answers | undefined {
+  if (answersMemoryMb === 0) return undefined;
+  const answers = new Answers({
+    maxBytes: answersMemoryMb * 1024 * 1024,
+    keptForMs: answersKeptSeconds * 1000,
+    isHearing: () => live.isHearing(),
+  });
+  live.on("changing", (members) => answers.unsettle(members));
+  live.on("changed", (members) => answers.settle(members));
+  live.on("lost", () => answers.forget("all"));
+  return answers;
 }
 
 /** For a worker that runs alone; beside an API the metrics are on its port. */

@@ -12,6 +12,7 @@ export const metricsToken = "another-secret-for-tests-of-more-than-32";
 export interface TestProcess {
   database: TestDatabase;
   url: string;
+  jwtSecret: string;
   /** Sends a request as a member (or, without one, as nobody) and reads the answer's JSON. */
   ask(path: string, options?: AskOptions): Promise<Answer>;
   graphql(user: string | undefined, query: string, variables?: object): Promise<Answer>;
@@ -79,6 +80,7 @@ export async function startTestProcess(existing?: TestDatabase): Promise<TestPro
   return {
     database,
     url,
+    jwtSecret,
     ask,
     graphql: (user, query, variables = {}) => ask("/graphql", { user, body: { query, variables } }),
     stop: () => running.stop(),

@@ -13,10 +13,12 @@ import type {} from "postgraphile/grafserv/express/v4";
 import { GraphQLError, lexicographicSortSchema, printSchema } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { wrapPlans } from "postgraphile/utils";
+import type { Answers } from "../cache/answers.ts";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import { graphqlErrorOf } from "./graphql_problem.ts";
 import { callerOfSocket } from "./graphql_socket.ts";
 import { IncentiveCompletedPlugin } from "./incentive_completed.ts";
+import { keepableQueriesPlugin } from "./keepable_queries.ts";
 import { asMember, sessionSettings } from "./member_session.ts";
 import { Problem, problemOfDatabaseError } from "./problems.ts";
 import { recordIncentivesPlugin } from "./record_incentives.ts";
@@ -35,6 +37,8 @@ export interface GraphqlOptions {
   /** Connects as the authenticator. */
   pool: Pool;
   evaluators: EvaluatorRegistry;
+  /** Where answers are kept, if they are. */
+  answers?: Answers | undefined;
   /** GraphiQL and nothing else differs. */
   production: boolean;
 }
@@ -52,7 +56,7 @@ export async function printGraphqlSchema(options: GraphqlOptions): Promise<strin
 }
 
 function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
-  const { pool, production } = options;
+  const { pool, answers, production } = options;
   return {
     extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
     plugins: [
@@ -60,6 +64,7 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
       checkRecordingPlugin(options),
       recordIncentivesPlugin(options),
       IncentiveCompletedPlugin,
+      ...(answers ? [keepableQueriesPlugin(answers)] : []),
     ],
     pgServices: [makePgService({ pool, schemas: ["api"], pubsub: false })],
     schema: {
@@ -80,6 +85,7 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
     },
     grafserv: {
       graphqlPath: "/graphql",
+      graphqlOverGET: true,
       graphiqlPath: "/graphiql",
       graphiql: !production,
       graphiqlOnGraphQLGET: false,

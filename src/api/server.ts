@@ -9,9 +9,11 @@ import express from "express";
 import type { Express } from "express";
 import type { Pool } from "pg";
 import { grafserv } from "postgraphile/grafserv/express/v4";
+import type { Answers } from "../cache/answers.ts";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import type { Completions } from "../live/completions.ts";
 import type { Logger } from "../logger.ts";
+import { answerFromMemory } from "./answer_from_memory.ts";
 import { chain } from "./chain.ts";
 import { createGraphql, requireCaller } from "./graphql.ts";
 import { createLive } from "./live.ts";
@@ -32,6 +34,8 @@ export interface ApiOptions {
   completions: Completions;
   /** How many live connections this process holds at the most. */
   liveConnections: number;
+  /** What is kept in memory of what was answered; undefined: nothing is. */
+  answers: Answers | undefined;
   logger: Logger;
   production: boolean;
   /** Each part of the process and whether it is well, for /readyz. */
@@ -48,8 +52,8 @@ export interface RunningApi {
 }
 
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
-  const { host, port, pool, tokens, evaluators, logger, production } = options;
-  const graphql = createGraphql({ pool, evaluators, production });
+  const { host, port, pool, tokens, evaluators, answers, logger, production } = options;
+  const graphql = createGraphql({ pool, evaluators, answers, production });
   // The first request would otherwise meet a schema that is not there yet.
   await graphql.getSchema();
 
@@ -61,7 +65,10 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   app.use(restRoutes({ pool, tokens, evaluators }));
   app.use("/graphql", requireCaller(tokens));
   // A request meets these in this order, and Express last.
-  const inFront = [securityHeaders(production)];
+  const inFront = [
+    securityHeaders(production),
+    ...(answers ? [answerFromMemory(answers, tokens)] : []),
+  ];
   const server = createServer(chain(inFront, app, logger));
   const serv = graphql.createServ(grafserv);
   await serv.addTo(app, server, false);

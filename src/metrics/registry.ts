@@ -59,6 +59,29 @@ const droppedClients = new Counter({
   registers: [metrics],
 });
 
+const answers = new Counter({
+  name: "incentives_answers_total",
+  help: "Answers to members' reads: from memory (hit), asked for and kept (miss), asked for and not kept (live); and whether the client had it already (304).",
+  labelNames: ["how", "not_modified"],
+  registers: [metrics],
+});
+const answersForgotten = new Counter({
+  name: "incentives_answers_forgotten_total",
+  help: "Times that answers were forgotten, of some members, or of everybody (all).",
+  labelNames: ["whose"],
+  registers: [metrics],
+});
+const answersKept = new Gauge({
+  name: "incentives_answers_kept",
+  help: "Answers in memory.",
+  registers: [metrics],
+});
+const answersBytes = new Gauge({
+  name: "incentives_answers_bytes",
+  help: "What the answers in memory take.",
+  registers: [metrics],
+});
+
 /** Call it when the batch is committed: what was rolled back was not judged. */
 export function countEvaluated(incentiveKey: string, status: string, rows: number): void {
   evaluations.inc({ incentive: incentiveKey, status }, rows);
@@ -97,4 +120,30 @@ export function countLiveEvent(transport: LiveTransport): void {
 
 export function countDroppedClient(transport: LiveTransport): void {
   droppedClients.inc({ transport });
+}
+
+// Looked up once: this is counted for every hit.
+const answersBy = {
+  hit: [answers.labels("hit", "false"), answers.labels("hit", "true")],
+  miss: [answers.labels("miss", "false"), answers.labels("miss", "true")],
+  live: [answers.labels("live", "false"), answers.labels("live", "true")],
+} as const;
+
+export function countAnswer(how: keyof typeof answersBy, isNotModified: boolean): void {
+  answersBy[how][isNotModified ? 1 : 0].inc();
+}
+
+export function countForgotten(whose: "members" | "all"): void {
+  answersForgotten.inc({ whose });
+}
+
+export function setAnswersKept({
+  answers: count,
+  bytes,
+}: {
+  answers: number;
+  bytes: number;
+}): void {
+  answersKept.set(count);
+  answersBytes.set(bytes);
 }

@@ -199,7 +199,6 @@ describe("GraphQL", () => {
     expect(names(body.data.__schema.mutationType)).toEqual(["recordIncentive", "recordIncentives"]);
     expect(names(body.data.__schema.queryType)).toEqual(
       [
-        "cacheStatus",
         "incentive",
         "incentiveByKey",
         "incentiveByNodeId",
@@ -207,9 +206,6 @@ describe("GraphQL", () => {
         "incentiveReward",
         "incentiveRewardByNodeId",
         "incentiveRewards",
-        "incentiveTotal",
-        "incentiveTotalByNodeId",
-        "incentiveTotals",
         "node",
         "query",
         "nodeId",
@@ -223,7 +219,6 @@ describe("GraphQL", () => {
         "userReward",
         "userRewardByNodeId",
         "userRewards",
-        "userSummary",
       ].sort(),
     );
   });
