@@ -58,6 +58,8 @@ describe("configuration", () => {
       INCENTIVES_DATA_DIR: folder,
       INCENTIVES_POSTGRES_BIN: bin,
       LIVE_CONNECTIONS: "7",
+      ANSWERS_MEMORY_MB: "0",
+      ANSWERS_KEPT_SECONDS: "5",
       CACHE_REFRESH_CRON: "0 3 * * 1-5",
       LOG_LEVEL: "silent",
       NODE_ENV: "production",
@@ -74,6 +76,8 @@ describe("configuration", () => {
       postgresBin: bin,
       cacheRefreshCron: "0 3 * * 1-5",
       liveConnections: 7,
+      answersMemoryMb: 0,
+      answersKeptSeconds: 5,
       logLevel: "silent",
       nodeEnv: "production",
     });
