@@ -1,0 +1,117 @@
+/** Who a request is made by: what a token may say, and what is answered to those that may not be believed. */
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { SignJWT } from "jose";
+import type { JWTPayload } from "jose";
+import { createTokens } from "../../src/api/tokens.ts";
+import { startTestProcess } from "../test_process.ts";
+import type { TestProcess } from "../test_process.ts";
+
+const secret = "a secret for tests, of more than 32 characters";
+const key = new TextEncoder().encode(secret);
+const inAnHour = () => Math.floor(Date.now() / 1000) + 3600;
+
+let app: TestProcess;
+beforeAll(async () => {
+  app = await startTestProcess();
+});
+afterAll(() => app.drop());
+
+async function bearer(claims: JWTPayload): Promise<string> {
+  const token = await new SignJWT(claims).setProtectedHeader({ alg: "HS256" }).sign(key);
+  return `Bearer ${token}`;
+}
+
+/** What REST and GraphQL answer to the same header; they must agree. */
+async function statusOf(authorization: string): Promise<number> {
+  const headers = { authorization };
+  const rest = await app.ask("/user/incentives", { headers });
+  const graphql = await app.ask("/graphql", { headers, body: { query: "{ __typename }" } });
+  expect(graphql.status).toBe(rest.status);
+  return rest.status;
+}
+
+describe("a token signed with the secret", () => {
+  test("names a member by `sub` and says how long", async () => {
+    const exp = inAnHour();
+    expect(await createTokens(secret).verify(await bearer({ sub: "alice", exp }))).toEqual({
+      userId: "alice",
+      role: "member",
+      expiresAt: exp,
+      actsForMembers: false,
+    });
+  });
+
+  test.each<[string, JWTPayload, string]>([
+    ["no sub", { exp: inAnHour() }, "`sub` is missing"],
+    ["an empty sub", { sub: "", exp: inAnHour() }, "1 to 255 characters"],
+    ["a sub of 256 characters", { sub: "x".repeat(256), exp: inAnHour() }, "1 to 255 characters"],
+    ["a sub with a nul", { sub: "a\0b", exp: inAnHour() }, "1 to 255 characters"],
+    ["a sub with a lone surrogate", { sub: "a\ud800", exp: inAnHour() }, "1 to 255 characters"],
+    ["a role off the list", { sub: "a", exp: inAnHour(), role: "postgres" }, '"operator"'],
+    ["several roles", { sub: "a", exp: inAnHour(), role: ["operator"] }, '"operator"'],
+    ["no exp", { sub: "a" }, "`exp` is missing"],
+    ["an exp that has passed", { sub: "a", exp: inAnHour() - 7200 }, "has expired"],
+    ["an nbf to come", { sub: "a", exp: inAnHour(), nbf: inAnHour() - 1800 }, "`nbf`"],
+  ])("with %s is refused", async (_what, claims, why) => {
+    const { status, headers, body } = await app.ask("/user/incentives", {
+      headers: { authorization: await bearer(claims) },
+    });
+    expect(status).toBe(401);
+    expect(headers.get("www-authenticate")).toBe("Bearer");
+    expect(body.detail).toContain(why);
+  });
+
+  test("is recalled at once after it was verified, until it expires", async () => {
+    const tokens = createTokens(secret);
+    const soon = Math.floor(Date.now() / 1000) + 2;
+    const authorization = await bearer({ sub: "alice", exp: soon });
+    expect(tokens.recall(authorization)).toBeUndefined();
+    const caller = await tokens.verify(authorization);
+    expect(tokens.recall(authorization)).toEqual(caller);
+    await new Promise((resolve) => setTimeout(resolve, soon * 1000 - Date.now() + 10));
+    expect(tokens.recall(authorization)).toBeUndefined();
+    await expect(tokens.verify(authorization)).rejects.toMatchObject({ status: 401 });
+  });
+
+  test("that was refused is not recalled", async () => {
+    const tokens = createTokens(secret);
+    const authorization = await bearer({ sub: "a", exp: inAnHour(), role: "root" });
+    await expect(tokens.verify(authorization)).rejects.toMatchObject({ status: 401 });
+    expect(tokens.recall(authorization)).toBeUndefined();
+  });
+
+  test("may say that it records for members", async () => {
+    const authorization = await bearer({ sub: "p", exp: inAnHour(), scope: "x record:members" });
+    const verified = await createTokens(secret).verify(authorization);
+    expect(verified.actsForMembers).toBe(true);
+  });
+});
+
+describe("an operator", () => {
+  test("is told that a member's routes and fields are not for them", async () => {
+    const token = await createTokens(secret).sign("olga", "1h", { role: "operator" });
+    const headers = { authorization: `Bearer ${token}` };
+    const rest = await app.ask("/user/incentives", { headers });
+    expect(rest).toMatchObject({ status: 403, body: { title: "Forbidden" } });
+    const graphql = await app.ask("/graphql", {
+      headers,
+      body: { query: "{ userIncentives { nodes { data } } incentives { nodes { key } } }" },
+    });
+    expect(graphql.body.errors[0].extensions.code).toBe("FORBIDDEN");
+    expect(graphql.body.data).toMatchObject({
+      userIncentives: null,
+      incentives: { nodes: [{ key: "birth_record" }, { key: "health_data_log" }] },
+    });
+  });
+});
+
+test("a claim called as a setting becomes none", async () => {
+  const claims = { sub: "mallory", exp: inAnHour(), search_path: "app", "incentives.user_id": "x" };
+  expect(await statusOf(await bearer(claims))).toBe(200);
+  await app.ask("/user/incentives", {
+    headers: { authorization: await bearer(claims) },
+    body: { incentive: "birth_record", data: { birth_date: "2021-01-01", date: "2021-01-02" } },
+  });
+  const { rows } = await app.database.pool.query("select user_id from app.user_incentives");
+  expect(rows).toEqual([{ user_id: "mallory" }]);
+});
