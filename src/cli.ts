@@ -1,11 +1,13 @@
 /** The commands; each is a few lines that call the room which does it. */
 import { ConfigurationError, readConfiguration, settings } from "./configuration.ts";
 import { program, InvalidArgumentError, Option } from "commander";
+import type { Command } from "commander";
 import { printGraphqlSchema } from "./api/graphql.ts";
 import { asMember } from "./api/member_session.ts";
 import { record } from "./api/recording.ts";
 import { Problem } from "./api/problems.ts";
-import { createTokens } from "./api/tokens.ts";
+import { tokensToSign } from "./api/open_tokens.ts";
+import { revokeTokens } from "./api/revocations.ts";
 import type { AlsoClaimed } from "./api/tokens.ts";
 import { addCacheCommands } from "./cache/commands.ts";
 import { migrate } from "./database/migrate.ts";
@@ -60,7 +62,7 @@ program
     }),
   );
 
-program
+const token = program
   .command("token")
   .description("print a token for a member, for trying things out")
   .requiredOption("--user <id>", "the member's id")
@@ -69,7 +71,18 @@ program
   .option("--acts-for-members", "for a partner's server, which records for other members")
   .action(({ user, validFor, ...also }: { user: string; validFor: string } & AlsoClaimed) =>
     withDatabase(async (database) => {
-      console.log(await createTokens(database.forApi().jwtSecret).sign(user, validFor, also));
+      const tokens = tokensToSign(readConfiguration(), database.forApi().jwtSecret);
+      console.log(await tokens.sign(user, validFor, also));
+    }),
+  );
+
+token
+  .command("revoke")
+  .description("refuse every token of a member, or operator, that was issued before now")
+  .action((_options: object, command: Command) =>
+    withOwnerPool(async (pool) => {
+      await revokeTokens(pool, command.optsWithGlobals<{ user: string }>().user);
+      console.log("Refused from now on. A token issued from the next second on is accepted.");
     }),
   );
 

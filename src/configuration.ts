@@ -13,6 +13,23 @@ const project = dirname(import.meta.dirname);
 const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 const nodeEnvs = ["development", "production", "test"] as const;
 
+/** How tokens are verified. */
+export interface TokenConfiguration {
+  readonly issuer: string | undefined;
+  readonly audience: string | undefined;
+  /** The claim that may ask for the role `operator`. */
+  readonly roleClaim: string;
+  /** Where the issuer publishes its keys; undefined: tokens are signed with the secret. */
+  readonly jwks:
+    | {
+        readonly url: string;
+        readonly algorithms: string[];
+        readonly issuer: string;
+        readonly audience: string;
+      }
+    | undefined;
+}
+
 export interface Configuration {
   readonly port: number;
   readonly host: string;
@@ -23,6 +40,7 @@ export interface Configuration {
   /** Whether neither URL was given: the program then runs a PostgreSQL of its own. */
   readonly usesEmbeddedServer: boolean;
   readonly jwtSecret: string | undefined;
+  readonly tokens: TokenConfiguration;
   readonly dataDirectory: string;
   readonly dataDirectoryIsDefault: boolean;
   readonly postgresBin: string | undefined;
@@ -131,6 +149,25 @@ function oneOf<const Choice extends string>(choices: readonly Choice[]) {
   });
 }
 
+const jwksUrl = makeValidator<string>((value) => {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  const isHere = /^(localhost|127\.0\.0\.1|\[::1\])$/.test(url?.hostname ?? "");
+  if (url?.protocol === "https:" || (url?.protocol === "http:" && isHere)) return value;
+  throw new EnvError(
+    "is not an https URL; give where the issuer publishes its keys, such as https://issuer.example/jwks.json.",
+  );
+});
+
+const text = makeValidator<string>((value) => value.trim());
+
+const signatures = ["RS256", "ES256", "EdDSA"];
+
+const algorithms = makeValidator<string[]>((value) => {
+  const given = value.split(",").map((name) => name.trim());
+  if (given.every((name) => signatures.includes(name))) return given;
+  throw new EnvError(`is "${value}"; give some of ${signatures.join(",")}.`);
+});
+
 const specifications = {
   PORT: port({ default: 5678, desc: "port of the API; 0 takes any free one" }),
   HOST: host({ default: "127.0.0.1", desc: "address the API listens on" }),
@@ -145,6 +182,26 @@ const specifications = {
   JWT_SECRET: secret({
     default: undefined,
     desc: "signs the members' tokens, at least 32 characters; the embedded server has its own",
+  }),
+  JWKS_URL: jwksUrl({
+    default: undefined,
+    desc: "where the issuer of tokens publishes its keys, instead of JWT_SECRET",
+  }),
+  JWT_ALGORITHMS: algorithms({
+    default: signatures,
+    desc: "what tokens may be signed with, beside JWKS_URL",
+  }),
+  JWT_ISSUER: text({
+    default: undefined,
+    desc: "what a token's iss must be; needed beside JWKS_URL",
+  }),
+  JWT_AUDIENCE: text({
+    default: undefined,
+    desc: "what a token's aud must be or hold; needed beside JWKS_URL",
+  }),
+  JWT_ROLE_CLAIM: text({
+    default: "role",
+    desc: 'the claim of a token that may say "operator"',
   }),
   INCENTIVES_DATA_DIR: path({
     default: join(project, ".data"),
@@ -205,6 +262,7 @@ export function readConfiguration(
       "METRICS_PORT: needs METRICS_TOKEN, which opens /metrics; set both",
     );
   }
+  checkTokens(values);
   return Object.freeze({
     port: values.PORT,
     host: values.HOST,
@@ -212,6 +270,20 @@ export function readConfiguration(
     authDatabaseUrl: values.AUTH_DATABASE_URL,
     usesEmbeddedServer: !values.DATABASE_URL && !values.AUTH_DATABASE_URL,
     jwtSecret: values.JWT_SECRET,
+    tokens: {
+      issuer: values.JWT_ISSUER,
+      audience: values.JWT_AUDIENCE,
+      roleClaim: values.JWT_ROLE_CLAIM,
+      // Both are there: checkTokens.
+      jwks: values.JWKS_URL
+        ? {
+            url: values.JWKS_URL,
+            algorithms: values.JWT_ALGORITHMS,
+            issuer: values.JWT_ISSUER ?? "",
+            audience: values.JWT_AUDIENCE ?? "",
+          }
+        : undefined,
+    },
     dataDirectory: values.INCENTIVES_DATA_DIR,
     dataDirectoryIsDefault: given["INCENTIVES_DATA_DIR"] === undefined,
     postgresBin: values.INCENTIVES_POSTGRES_BIN,
@@ -225,6 +297,24 @@ export function readConfiguration(
     logLevel: values.LOG_LEVEL,
     nodeEnv: values.NODE_ENV,
   });
+}
+
+/** One way to sign, so that no token is believed for a key that was meant for the other. */
+function checkTokens(values: {
+  JWKS_URL: string | undefined;
+  JWT_SECRET: string | undefined;
+  JWT_ISSUER: string | undefined;
+  JWT_AUDIENCE: string | undefined;
+}): void {
+  if (!values.JWKS_URL) return;
+  if (values.JWT_SECRET) {
+    throw new ConfigurationError("JWKS_URL: JWT_SECRET is set too; set one of them");
+  }
+  if (!values.JWT_ISSUER || !values.JWT_AUDIENCE) {
+    throw new ConfigurationError(
+      "JWKS_URL: needs JWT_ISSUER and JWT_AUDIENCE, because the keys may sign for others too; set all three",
+    );
+  }
 }
 
 function refuse({ errors }: { errors: Record<string, Error | undefined> }): void {

@@ -5,8 +5,8 @@ import { readFile } from "node:fs/promises";
 import type { RequestListener } from "node:http";
 import type { Pool } from "pg";
 import { findAdapterProblems } from "./adapters_in_use.ts";
+import { openTokens } from "./api/open_tokens.ts";
 import { startApi } from "./api/server.ts";
-import { createTokens } from "./api/tokens.ts";
 import { refreshOnChange } from "./cache/refresh_on_change.ts";
 import { Answers } from "./cache/answers.ts";
 import type { Configuration } from "./configuration.ts";
@@ -148,6 +148,9 @@ async function startApiPart(part: Part): Promise<number> {
   const completions = new Completions({ pool: livePool, subscriber: live, logger });
   completions.start();
   opened.push(() => completions.stop());
+  const tokens = await openTokens({ configuration, jwtSecret, pool, live, logger });
+  opened.push(() => tokens.stop());
+  readiness.tokens = async () => tokens.isReady();
   readiness.database = () => isReachable(pool);
   readiness.live = async () => live.isHearing() || "not hearing notifications";
 
@@ -155,7 +158,7 @@ async function startApiPart(part: Part): Promise<number> {
     host: configuration.host,
     port: configuration.port,
     pool,
-    tokens: createTokens(jwtSecret),
+    tokens,
     evaluators,
     completions,
     liveConnections: configuration.liveConnections,

@@ -55,6 +55,9 @@ describe("configuration", () => {
       DATABASE_URL: "postgres://o:p@db/incentives",
       AUTH_DATABASE_URL: "postgresql://a:p@db/incentives",
       JWT_SECRET: "s".repeat(32),
+      JWT_ISSUER: "https://issuer.example",
+      JWT_AUDIENCE: "incentives",
+      JWT_ROLE_CLAIM: "kind",
       INCENTIVES_DATA_DIR: folder,
       INCENTIVES_POSTGRES_BIN: bin,
       LIVE_CONNECTIONS: "7",
@@ -71,6 +74,12 @@ describe("configuration", () => {
       authDatabaseUrl: "postgresql://a:p@db/incentives",
       usesEmbeddedServer: false,
       jwtSecret: "s".repeat(32),
+      tokens: {
+        issuer: "https://issuer.example",
+        audience: "incentives",
+        roleClaim: "kind",
+        jwks: undefined,
+      },
       dataDirectory: folder,
       dataDirectoryIsDefault: false,
       postgresBin: bin,
@@ -113,6 +122,18 @@ describe("configuration", () => {
       "LOG_LEVEL",
       "NODE_ENV",
     ]);
+  });
+
+  test.each<[string, Record<string, string>]>([
+    ["JWT_SECRET is set too", { JWT_SECRET: "s".repeat(32), JWT_ISSUER: "i", JWT_AUDIENCE: "a" }],
+    ["needs JWT_ISSUER and JWT_AUDIENCE", { JWT_ISSUER: "i" }],
+    ["needs JWT_ISSUER and JWT_AUDIENCE", { JWT_AUDIENCE: "a" }],
+    ["is not an https URL", { JWKS_URL: "http://issuer.example/jwks.json" }],
+    ["give some of RS256,ES256,EdDSA", { JWT_ALGORITHMS: "RS256,HS256" }],
+  ])("an issuer's keys are refused when it %s", (why, environment) => {
+    expect(problemsOf({ JWKS_URL: "https://issuer.example/jwks.json", ...environment })).toContain(
+      why,
+    );
   });
 
   test.each(["1.5", "-1", "80a", "0x50", "99999"])("the port %s is refused", (value) => {

@@ -2,6 +2,7 @@
 import { createTokens } from "../src/api/tokens.ts";
 import { readConfiguration } from "../src/configuration.ts";
 import { createLogger } from "../src/logger.ts";
+import type { Logger } from "../src/logger.ts";
 import { start } from "../src/start.ts";
 import { createTestDatabase } from "./test_database.ts";
 import type { TestDatabase } from "./test_database.ts";
@@ -40,7 +41,16 @@ export interface Answer {
   body: any;
 }
 
-export async function startTestProcess(existing?: TestDatabase): Promise<TestProcess> {
+export interface TestProcessOptions {
+  /** Settings beside those that every test needs. */
+  settings?: Record<string, string>;
+  logger?: Logger;
+}
+
+export async function startTestProcess(
+  existing?: TestDatabase,
+  { settings = {}, logger = createLogger("silent") }: TestProcessOptions = {},
+): Promise<TestProcess> {
   const database = existing ?? (await createTestDatabase());
   const configuration = readConfiguration({
     PORT: "0",
@@ -49,8 +59,9 @@ export async function startTestProcess(existing?: TestDatabase): Promise<TestPro
     JWT_SECRET: jwtSecret,
     METRICS_TOKEN: metricsToken,
     NODE_ENV: "test",
+    ...settings,
   });
-  const running = await start({ configuration, logger: createLogger("silent") });
+  const running = await start({ configuration, logger });
   const url = `http://127.0.0.1:${running.apiPort}`;
   const tokens = createTokens(jwtSecret);
 

@@ -19,6 +19,7 @@ import type { Completions } from "../live/completions.ts";
 import type { Completion } from "../live/feed.ts";
 import type { Logger } from "../logger.ts";
 import { countLiveEvent } from "../metrics/registry.ts";
+import { authorizationOf } from "./authorization.ts";
 import type { LiveClients } from "./live_clients.ts";
 import { dropSlow, sayGoodbye, send, serveWebSockets } from "./live_socket.ts";
 import type { PatientReader } from "./patient_reader.ts";
@@ -115,8 +116,8 @@ async function admit(
   { connectionParams = {}, extra: { socket, request } }: Context<Record<string, unknown>, Extra>,
 ): Promise<boolean> {
   const param = connectionParams.Authorization ?? connectionParams.authorization;
-  const authorization = typeof param === "string" ? param : request.headers.authorization;
   try {
+    const authorization = typeof param === "string" ? param : authorizationOf(request);
     const { caller, leave } = await clients.enter("websocket", authorization, (why) => {
       if (why === "token") sayGoodbye(socket, 4403, "The token is no longer valid");
       else sayGoodbye(socket, 1001, "Going away");

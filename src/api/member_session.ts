@@ -5,8 +5,8 @@ import type { Caller } from "./tokens.ts";
 export type SessionCaller = Pick<Caller, "role" | "userId" | "actsForMembers">;
 
 /**
- * What a request runs as: a role, and settings of our own that say who it is and whether it records for others. An operator is no member, so that nothing
- * that filters by the member ever shows them anything.
+ * What a request runs as: a role, and settings of our own that say who it is and whether it records for others. An operator
+ * is no member, so that nothing that filters by the member ever shows them anything.
  */
 export function sessionSettings({
   role,

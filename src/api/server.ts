@@ -14,6 +14,7 @@ import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import type { Completions } from "../live/completions.ts";
 import type { Logger } from "../logger.ts";
 import { answerFromMemory } from "./answer_from_memory.ts";
+import { refuseTwoAuthorizations } from "./authorization.ts";
 import { chain } from "./chain.ts";
 import { createGraphql, requireCaller } from "./graphql.ts";
 import { createLive } from "./live.ts";
@@ -67,6 +68,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   // A request meets these in this order, and Express last.
   const inFront = [
     securityHeaders(production),
+    refuseTwoAuthorizations,
     ...(answers ? [answerFromMemory(answers, tokens)] : []),
   ];
   const server = createServer(chain(inFront, app, logger));

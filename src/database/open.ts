@@ -7,12 +7,18 @@ import type { Configuration } from "../configuration.ts";
 import type { Logger } from "../logger.ts";
 import { openEmbeddedServer } from "./embedded_server.ts";
 
+export interface ForApi {
+  authenticatorUrl: string;
+  /** What tokens are signed with; undefined when their issuer publishes its keys (JWKS_URL). */
+  jwtSecret: string | undefined;
+}
+
 export interface Database {
   isEmbedded: boolean;
   /** Connects as incentives_owner; an API alone need not know it. */
   ownerUrl: string | undefined;
   /** What the API needs. Throws a ConfigurationError that names the setting when it is not set. */
-  forApi(): { authenticatorUrl: string; jwtSecret: string };
+  forApi(): ForApi;
   close(): Promise<void>;
 }
 
@@ -39,7 +45,9 @@ export async function openDatabase(
     ownerUrl: server.ownerUrl,
     forApi: () => ({
       authenticatorUrl: server.authenticatorUrl,
-      jwtSecret: configuration.jwtSecret ?? server.jwtSecret,
+      jwtSecret: configuration.tokens.jwks
+        ? undefined
+        : (configuration.jwtSecret ?? server.jwtSecret),
     }),
     close: () => server.close(),
   };
@@ -51,18 +59,15 @@ export function ownerUrlOf(database: Database): string {
   throw new ConfigurationError("DATABASE_URL: is not set; this needs the owner's URL");
 }
 
-function settingsForApi({ authDatabaseUrl, jwtSecret }: Configuration): {
-  authenticatorUrl: string;
-  jwtSecret: string;
-} {
+function settingsForApi({ authDatabaseUrl, jwtSecret, tokens }: Configuration): ForApi {
   if (!authDatabaseUrl) {
     throw new ConfigurationError(
       "AUTH_DATABASE_URL: is not set; on your own PostgreSQL the API needs the authenticator's URL",
     );
   }
-  if (!jwtSecret) {
+  if (!jwtSecret && !tokens.jwks) {
     throw new ConfigurationError(
-      "JWT_SECRET: is not set; on your own PostgreSQL the API needs the secret that tokens are signed with",
+      "JWT_SECRET: is not set; on your own PostgreSQL the API needs the secret that tokens are signed with, or JWKS_URL",
     );
   }
   return { authenticatorUrl: authDatabaseUrl, jwtSecret };

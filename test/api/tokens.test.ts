@@ -2,9 +2,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { SignJWT } from "jose";
 import type { JWTPayload } from "jose";
+import { Client } from "pg";
 import { createTokens } from "../../src/api/tokens.ts";
 import { startTestProcess } from "../test_process.ts";
 import type { TestProcess } from "../test_process.ts";
+import { waitUntil } from "../test_database.ts";
 
 const secret = "a secret for tests, of more than 32 characters";
 const key = new TextEncoder().encode(secret);
@@ -114,4 +116,72 @@ test("a claim called as a setting becomes none", async () => {
   });
   const { rows } = await app.database.pool.query("select user_id from app.user_incentives");
   expect(rows).toEqual([{ user_id: "mallory" }]);
+});
+
+describe("revoking", () => {
+  const authorize = async (user: string, issuedAt: number | undefined) =>
+    bearer({ sub: user, exp: inAnHour(), ...(issuedAt !== undefined && { iat: issuedAt }) });
+  const seconds = () => Date.now() / 1000;
+
+  async function revoke(user: string): Promise<void> {
+    const { rows } = await app.database.pool.query("select app.revoke_tokens($1), now()", [user]);
+    expect(rows).toHaveLength(1);
+    const before = await authorize(user, seconds() - 60);
+    await waitUntil("the API has heard of it", async () => {
+      const { status } = await app.ask("/user/incentives", { headers: { authorization: before } });
+      return status === 401;
+    });
+  }
+
+  test("refuses every token of that member from before, and none from after or of others", async () => {
+    const before = await authorize("lena", seconds() - 1);
+    const others = await authorize("lenas sister", seconds() - 1);
+    expect(await statusOf(before)).toBe(200);
+    await revoke("lena");
+    const { body } = await app.ask("/user/incentives", { headers: { authorization: before } });
+    expect(body.detail).toBe("The token has been revoked.");
+    expect(await statusOf(others)).toBe(200);
+    expect(await statusOf(await authorize("lena", seconds() + 1))).toBe(200);
+  });
+
+  test("asks that member's tokens for `iat` from then on", async () => {
+    const undated = await authorize("ida", undefined);
+    expect(await statusOf(undated)).toBe(200);
+    await revoke("ida");
+    const { body } = await app.ask("/user/incentives", { headers: { authorization: undated } });
+    expect(body.detail).toContain("`iat`");
+  });
+
+  test("is heard of by an API whose listening connection was lost meanwhile", async () => {
+    const before = await authorize("mona", seconds() - 1);
+    expect(await statusOf(before)).toBe(200);
+    const itself = new Client({ connectionString: app.database.authenticatorUrl });
+    await itself.connect();
+    // At once, so that the notification finds nobody.
+    const [{ rows }] = await Promise.all([
+      itself.query(`
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where application_name = 'incentives live' and datname = current_database()`),
+      revoke("mona"),
+    ]);
+    expect(rows).toHaveLength(1);
+    await itself.end();
+    expect(await statusOf(before)).toBe(401);
+  });
+
+  test("is nothing that a member or an operator can read or do", async () => {
+    for (const role of ["incentives_member", "incentives_operator"]) {
+      const client = new Client({ connectionString: app.database.authenticatorUrl });
+      await client.connect();
+      await client.query(`set role ${role}`);
+      for (const statement of [
+        "select * from api.read_token_revocations()",
+        "select app.revoke_tokens('x')",
+        "select * from app.token_revocations",
+      ]) {
+        await expect(client.query(statement)).rejects.toMatchObject({ code: "42501" });
+      }
+      await client.end();
+    }
+  });
 });
