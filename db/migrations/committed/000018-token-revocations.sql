@@ -1,5 +1,5 @@
---! Previous: sha1:0bd48ace59ac43f3295f1bedc6fa1c840e31ce04
---! Hash: sha1:b60468ca5dd0efa8d58ed9e249a64dfecfbe8839
+--! Previous: sha1:e967383cf038fb5c28a52cf79a71c06a958c5eb1
+--! Hash: sha1:1a5f45f9603d02b7d049e8e37687f00024674830
 --! Message: token revocations
 
 -- Tokens are believed until they expire, without asking anybody. This is how to take them back: all that a member was
