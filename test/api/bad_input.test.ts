@@ -199,6 +199,7 @@ describe("GraphQL", () => {
     expect(names(body.data.__schema.mutationType)).toEqual(["recordIncentive", "recordIncentives"]);
     expect(names(body.data.__schema.queryType)).toEqual(
       [
+        "cacheStatus",
         "incentive",
         "incentiveByKey",
         "incentiveByNodeId",
@@ -206,6 +207,9 @@ describe("GraphQL", () => {
         "incentiveReward",
         "incentiveRewardByNodeId",
         "incentiveRewards",
+        "incentiveTotal",
+        "incentiveTotalByNodeId",
+        "incentiveTotals",
         "node",
         "query",
         "nodeId",
@@ -219,6 +223,7 @@ describe("GraphQL", () => {
         "userReward",
         "userRewardByNodeId",
         "userRewards",
+        "userSummary",
       ].sort(),
     );
   });
