@@ -58,33 +58,35 @@ export async function refreshCache(pool: Pool, options: RefreshOptions = {}): Pr
   }
 }
 
+/** Why none was begun by the clock; undefined when one was. The reasons are those of cache.why_not_refresh(). */
+export type Reason = "cleared" | "unchanged" | "resting" | "recent" | undefined;
+
 /**
- * For who refreshes by the clock: refreshes unless there is a reason not to, and says so in the log. `atMostEveryMs`: no
- * sooner after the last one than that.
+ * For who refreshes by the clock: refreshes unless there is a reason not to. `atMostEveryMs`: no sooner after the last one
+ * than that.
  */
 export async function refreshByTheClock(
   pool: Pool,
   logger: Logger,
   signal: AbortSignal,
   atMostEveryMs = 0,
-): Promise<void> {
-  const { rows } = await pool.query<{ reason: string | null }>(
+): Promise<Reason> {
+  const { rows } = await pool.query<{ reason: Exclude<Reason, undefined> | null }>(
     "select cache.why_not_refresh($1 * interval '1 millisecond') as reason",
     [atMostEveryMs],
   );
   const reason = rows[0]?.reason;
-  if (reason === "resting") {
-    logger.warn(
-      "refreshing the cache takes too long for its interval, which is stretched: the next refresh begins when as much time has passed since the last as that took",
-    );
-  }
-  if (reason) {
-    logger.debug({ reason }, "cache not refreshed");
-    return;
-  }
+  if (reason) return reason;
   const began = performance.now();
   const outcome = await refreshCache(pool, { signal });
   logger.info({ outcome, tookMs: Math.round(performance.now() - began) }, "cache refresh ended");
+  return undefined;
+}
+
+export function sayStretched(logger: Logger): void {
+  logger.warn(
+    "a refresh of the cache takes too long for its interval, which is stretched: the next begins when as much time has passed since the last as that took",
+  );
 }
 
 /** `stopping`: gives up, for the next worker to do it. */
@@ -93,5 +95,8 @@ export function refreshCacheTask(
   logger: Logger,
   stopping: AbortSignal,
 ): Task<"refresh_cache"> {
-  return () => refreshByTheClock(pool, logger, stopping);
+  return async () => {
+    const reason = await refreshByTheClock(pool, logger, stopping);
+    if (reason === "resting") sayStretched(logger);
+  };
 }

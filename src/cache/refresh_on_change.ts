@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Pool } from "pg";
 import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
-import { refreshByTheClock } from "./refresh.ts";
+import { refreshByTheClock, sayStretched } from "./refresh.ts";
 
 export interface RefreshOnChangeOptions {
   /** The owner's. */
@@ -22,11 +22,17 @@ export interface RefreshOnChangeOptions {
 export async function refreshOnChange(options: RefreshOnChangeOptions): Promise<void> {
   const { pool, logger, everyMs, signal } = options;
   const lookEveryMs = Math.max(1000, everyMs / 10);
+  let isResting = false;
   while (!signal.aborted) {
     await sleep(lookEveryMs, undefined, { signal }).catch(() => {});
     if (signal.aborted) return;
-    await refreshByTheClock(pool, logger, signal, everyMs).catch((error: unknown) => {
+    try {
+      const reason = await refreshByTheClock(pool, logger, signal, everyMs);
+      // Once for each rest, not at every look.
+      if (reason === "resting" && !isResting) sayStretched(logger);
+      isResting = reason === "resting";
+    } catch (error) {
       logger.warn({ error: errorClass(error) }, "cache could not be refreshed");
-    });
+    }
   }
 }

@@ -4,6 +4,7 @@ import { checkCompletions, checkWritten, refuseUnless, WrongCounts } from "./cou
 import { measureDrain } from "./drain.ts";
 import { drainOurs } from "./drain_runs.ts";
 import { toTable } from "./report.ts";
+import { measureRefresh } from "./refresh.ts";
 import { closeAll } from "./resources.ts";
 import { fill } from "./rows.ts";
 import { makeTemplate } from "./server.ts";
@@ -65,6 +66,19 @@ describe("a run", () => {
       others: { graphile_worker_jobs: 20 },
     });
     expect(rows).toHaveLength(4);
+    expect(rows.filter(({ median: value }) => !(value > 0))).toEqual([]);
+  }, 30_000);
+
+  test("of the refresh reads, writes and refreshes, and sees that what changed is read", async () => {
+    const rows = await measureRefresh({
+      clone,
+      rounds: 1,
+      rows: 4000,
+      readsPerSecond: 100,
+      writesPerSecond: 50,
+      say: () => {},
+    });
+    expect(rows).toHaveLength(5);
     expect(rows.filter(({ median: value }) => !(value > 0))).toEqual([]);
   }, 30_000);
 

@@ -1,11 +1,12 @@
 /**
- * `npm run bench -- writes|drain|latency`: how fast we are beside what else one would use, real programs side by side on one
- * server in one run. Called by a person or a pipeline. It fails when counts are wrong, not when a bar is missed: that stands
- * in the table, and whoever calls it decides.
+ * `npm run bench -- writes|drain|latency|refresh`: how fast we are beside what else one would use, real programs side by side on
+ * one server in one run. Called by a person or a pipeline. It fails when counts are wrong, not when a bar is missed: that
+ * stands in the table, and whoever calls it decides.
  */
 import { Option, program } from "commander";
 import { measureDrain } from "./drain.ts";
 import { measureLatency } from "./latency.ts";
+import { measureRefresh } from "./refresh.ts";
 import { say, toTable, writeJson } from "./report.ts";
 import { closeAfter, closeAll, closeOnSignals, wasStopped } from "./resources.ts";
 import { makeTemplate, startBenchServer } from "./server.ts";
@@ -54,6 +55,19 @@ const suites: Record<string, { description: string; measure: Suite }> = {
           ? { graphile_worker_jobs: 500, pg_boss_jobs: 4000, bullmq_jobs: 2000 }
           : { graphile_worker_jobs: 3000, pg_boss_jobs: 20_000, bullmq_jobs: 10_000 },
         ...(!short && { largeTable: large ? 10_000_000 : 1_000_000 }),
+      }),
+  },
+  refresh: {
+    description:
+      "what members notice of a refresh of the cache, and how soon they read what changed",
+    measure: async (urls, { short }) =>
+      measureRefresh({
+        clone: await makeTemplate(urls, 0),
+        rounds: short ? 2 : 3,
+        rows: short ? 100_000 : 2_000_000,
+        readsPerSecond: 200,
+        writesPerSecond: 50,
+        say,
       }),
   },
 };

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import { Pool } from "pg";
 import { createLogger } from "../../src/logger.ts";
-import { refreshByTheClock, refreshCache } from "../../src/cache/refresh.ts";
+import { refreshByTheClock, refreshCache, refreshCacheTask } from "../../src/cache/refresh.ts";
 import { refreshOnChange } from "../../src/cache/refresh_on_change.ts";
 import { cacheStatus, describeStatus, readSteps } from "../../src/cache/status.ts";
 import { createTestDatabase, waitUntil } from "../test_database.ts";
@@ -249,7 +249,7 @@ describe("a cleared cache", () => {
     expect(await cacheStatus(pool)).toMatchObject({ isCleared: true, isEverybodyLive: true });
 
     expect(await refreshCache(pool)).toBe("cleared");
-    await refreshByTheClock(pool, silent, new AbortController().signal);
+    expect(await refreshByTheClock(pool, silent, new AbortController().signal)).toBe("cleared");
     expect(await cached()).toBe(0);
     await complete("carol");
     expect(await refreshCache(pool, { procedure: "build" })).toBe("taken");
@@ -311,7 +311,8 @@ describe("by the clock", () => {
     expect(await whyNot()).toBe("resting");
     const warned: unknown[] = [];
     const logger = { ...silent, debug() {}, warn: (what: unknown) => warned.push(what) };
-    await refreshByTheClock(pool, logger as never, new AbortController().signal);
+    const task = refreshCacheTask(pool, logger as never, new AbortController().signal);
+    await task({}, undefined as never);
     expect(warned).toEqual([expect.stringContaining("stretched")]);
     expect(await cached()).toBe(2);
     await pool.query("update cache.refreshes set taken_at = now() - interval '121 seconds'");
