@@ -17,6 +17,7 @@ import { openPool } from "./database/pools.ts";
 import { askToEvaluateAgain } from "./evaluation/evaluate_again.ts";
 import { loadEvaluators } from "./evaluation/registry.ts";
 import { createDisplay, watchDefaults, watchEvaluation } from "./evaluation/watch_evaluation.ts";
+import { silenceLibraries } from "./library_output.ts";
 import { createLogger } from "./logger.ts";
 import { start } from "./start.ts";
 import { handleUnhandled } from "./unhandled.ts";
@@ -36,6 +37,7 @@ program
   .action(async ({ only }: { only?: "api" | "worker" }) => {
     const configuration = readConfiguration();
     const logger = createLogger(configuration.logLevel);
+    silenceLibraries(logger);
     const running = await start({ configuration, logger, only });
     let exitCode: number | undefined;
     const end = (code: number): void => {
@@ -143,7 +145,7 @@ program
       const pool = openPool(database.forApi().authenticatorUrl, "schema", 2, logger);
       try {
         const evaluators = await loadEvaluators();
-        process.stdout.write(await printGraphqlSchema({ pool, evaluators, production: true }));
+        process.stdout.write(await printGraphqlSchema({ pool, evaluators, logger }));
       } finally {
         await pool.end();
       }
@@ -261,6 +263,6 @@ function isMissingSchema(error: unknown): boolean {
 try {
   await program.parseAsync();
 } catch (error) {
-  console.error(`incentives: ${explain(error)}`);
+  process.stderr.write(`incentives: ${explain(error)}\n`);
   process.exitCode = error instanceof ConfigurationError ? 2 : 1;
 }

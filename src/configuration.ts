@@ -56,6 +56,11 @@ export interface Configuration {
   readonly metricsToken: string | undefined;
   /** Where a worker that runs alone serves /metrics. */
   readonly metricsPort: number | undefined;
+  /** Whether GraphQL clients may ask for the schema, and errors suggest names from it. */
+  readonly graphqlIntrospection: boolean;
+  /** Where operations stand that clients may name instead of sending. */
+  readonly persistedOperationsFolder: string | undefined;
+  readonly persistedOperationsOnly: boolean;
   readonly logLevel: (typeof logLevels)[number];
   readonly nodeEnv: (typeof nodeEnvs)[number];
 }
@@ -108,6 +113,12 @@ const wholeNumberOrZero = makeValidator<number>((value) => {
 });
 
 const path = makeValidator<string>((value) => resolve(value));
+
+const existingFolder = makeValidator<string>((value) => {
+  const folder = resolve(value);
+  if (existsSync(folder)) return folder;
+  throw new EnvError(`is "${folder}", which is not there; give a folder.`);
+});
 
 const postgresBin = makeValidator<string>((value) => {
   const folder = resolve(value);
@@ -239,6 +250,18 @@ const specifications = {
     default: undefined,
     desc: "port of /metrics for a worker that runs alone; beside an API it is on the API's",
   }),
+  GRAPHQL_INTROSPECTION: oneOf(["on", "off"])({
+    default: undefined,
+    desc: "on or off: whether clients may ask for the schema; off in production if not set",
+  }),
+  PERSISTED_OPERATIONS_DIR: existingFolder({
+    default: undefined,
+    desc: "folder of GraphQL operations (<name>.graphql) that clients may name instead of sending",
+  }),
+  PERSISTED_OPERATIONS_ONLY: oneOf(["on", "off"])({
+    default: "off",
+    desc: "on: GraphQL operations that are sent instead of named are refused",
+  }),
   LOG_LEVEL: oneOf(logLevels)({ default: "info", desc: logLevels.join(", ") }),
   NODE_ENV: oneOf(nodeEnvs)({ default: "development", desc: nodeEnvs.join(", ") }),
 };
@@ -263,6 +286,11 @@ export function readConfiguration(
     );
   }
   checkTokens(values);
+  if (values.PERSISTED_OPERATIONS_ONLY === "on" && !values.PERSISTED_OPERATIONS_DIR) {
+    throw new ConfigurationError(
+      "PERSISTED_OPERATIONS_ONLY: needs PERSISTED_OPERATIONS_DIR, where the operations stand; set both",
+    );
+  }
   return Object.freeze({
     port: values.PORT,
     host: values.HOST,
@@ -294,6 +322,10 @@ export function readConfiguration(
     answersKeptSeconds: values.ANSWERS_KEPT_SECONDS,
     metricsToken: values.METRICS_TOKEN,
     metricsPort: values.METRICS_PORT,
+    graphqlIntrospection:
+      (values.GRAPHQL_INTROSPECTION ?? (values.NODE_ENV === "production" ? "off" : "on")) === "on",
+    persistedOperationsFolder: values.PERSISTED_OPERATIONS_DIR,
+    persistedOperationsOnly: values.PERSISTED_OPERATIONS_ONLY === "on",
     logLevel: values.LOG_LEVEL,
     nodeEnv: values.NODE_ENV,
   });

@@ -6,6 +6,7 @@ import type { RequestListener } from "node:http";
 import type { Pool } from "pg";
 import { findAdapterProblems } from "./adapters_in_use.ts";
 import { openTokens } from "./api/open_tokens.ts";
+import { readPersistedOperations } from "./api/persisted_operations.ts";
 import { startApi } from "./api/server.ts";
 import { refreshOnChange } from "./cache/refresh_on_change.ts";
 import { Answers } from "./cache/answers.ts";
@@ -165,6 +166,14 @@ async function startApiPart(part: Part): Promise<number> {
     answers: keepAnswers(configuration, live),
     logger,
     production: configuration.nodeEnv === "production",
+    introspection: configuration.graphqlIntrospection,
+    persistedOperations:
+      configuration.persistedOperationsFolder === undefined
+        ? undefined
+        : await readPersistedOperations(
+            configuration.persistedOperationsFolder,
+            configuration.persistedOperationsOnly,
+          ),
     readiness: () => askAll(readiness),
     metrics: openMetrics(part),
   });

@@ -8,19 +8,27 @@ import type { Pool } from "pg";
 import { postgraphile } from "postgraphile";
 import { makePgService } from "postgraphile/adaptors/pg";
 import { context, sideEffect } from "postgraphile/grafast";
-import { defaultMaskError } from "postgraphile/grafserv";
 import type {} from "postgraphile/grafserv/express/v4";
-import { GraphQLError, lexicographicSortSchema, printSchema } from "postgraphile/graphql";
+import { lexicographicSortSchema, printSchema } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { wrapPlans } from "postgraphile/utils";
 import type { Answers } from "../cache/answers.ts";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
+import type { Logger } from "../logger.ts";
+import { costPlugin } from "./graphql_cost.ts";
+import { documentsPlugin } from "./graphql_documents.ts";
+import { createMaskError } from "./graphql_errors.ts";
+import { closedByDefault, filtersPreset } from "./graphql_filters.ts";
+import { pagesPlugin } from "./graphql_pages.ts";
 import { graphqlErrorOf } from "./graphql_problem.ts";
 import { callerOfSocket } from "./graphql_socket.ts";
 import { IncentiveCompletedPlugin } from "./incentive_completed.ts";
 import { keepableQueriesPlugin } from "./keepable_queries.ts";
+import { transportPlugin } from "./graphql_transport.ts";
 import { asMember, sessionSettings } from "./member_session.ts";
-import { Problem, problemOfDatabaseError } from "./problems.ts";
+import { persistedOperationsPlugin } from "./persisted_operations.ts";
+import type { PersistedOperations } from "./persisted_operations.ts";
+import { Problem } from "./problems.ts";
 import { recordIncentivesPlugin } from "./record_incentives.ts";
 import { checkRecording } from "./recording.ts";
 import type { Caller, Tokens } from "./tokens.ts";
@@ -39,8 +47,13 @@ export interface GraphqlOptions {
   evaluators: EvaluatorRegistry;
   /** Where answers are kept, if they are. */
   answers?: Answers | undefined;
-  /** GraphiQL and nothing else differs. */
+  logger: Logger;
+  /** Leaves GraphiQL out. */
   production: boolean;
+  /** Whether clients may ask for the schema and are helped with its names. */
+  introspection: boolean;
+  /** Operations that clients may name instead of sending. */
+  persistedOperations?: PersistedOperations | undefined;
 }
 
 export function createGraphql(options: GraphqlOptions): ReturnType<typeof postgraphile> {
@@ -48,19 +61,26 @@ export function createGraphql(options: GraphqlOptions): ReturnType<typeof postgr
 }
 
 /** The schema as a client developer's tools read it (SDL), in a stable order. */
-export async function printGraphqlSchema(options: GraphqlOptions): Promise<string> {
-  const instance = createGraphql(options);
+export async function printGraphqlSchema(
+  options: Pick<GraphqlOptions, "pool" | "evaluators" | "logger">,
+): Promise<string> {
+  const instance = createGraphql({ ...options, production: true, introspection: false });
   const schema = await instance.getSchema();
   await instance.release();
   return `${printSchema(lexicographicSortSchema(schema))}\n`;
 }
 
 function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
-  const { pool, answers, production } = options;
+  const { pool, answers, production, introspection, logger, persistedOperations } = options;
   return {
-    extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
+    extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset, filtersPreset],
     plugins: [
       RestoreIdPlugin,
+      documentsPlugin({ introspection }),
+      pagesPlugin,
+      costPlugin,
+      transportPlugin(),
+      ...(persistedOperations ? [persistedOperationsPlugin(persistedOperations)] : []),
       checkRecordingPlugin(options),
       recordIncentivesPlugin(options),
       IncentiveCompletedPlugin,
@@ -71,7 +91,7 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
       dontSwallowErrors: true,
       retryOnInitFail: true,
       // What a member did is recorded by recordIncentive alone.
-      defaultBehavior: "-insert -update -delete",
+      defaultBehavior: `-insert -update -delete ${closedByDefault}`,
     },
     grafast: {
       explain: false,
@@ -91,7 +111,9 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
       graphiqlOnGraphQLGET: false,
       watch: false,
       websockets: false,
-      maskError,
+      graphqlOverGET: false,
+      maxRequestLength: 100_000,
+      maskError: createMaskError(logger),
     },
   };
 }
@@ -139,19 +161,5 @@ function checkRecordingPlugin({ pool, evaluators }: GraphqlOptions): GraphileCon
         return plan();
       },
     },
-  });
-}
-
-/** Our own codes pass; everything else stays masked, with a reference that is found in the log. */
-function maskError(error: GraphQLError): GraphQLError {
-  const problem = problemOfDatabaseError(error.originalError);
-  if (!problem) return defaultMaskError(error);
-  const { message, extensions } = graphqlErrorOf(problem);
-  return new GraphQLError(message, {
-    nodes: error.nodes ?? null,
-    source: error.source ?? null,
-    positions: error.positions ?? null,
-    path: error.path ?? null,
-    extensions: extensions ?? null,
   });
 }

@@ -18,6 +18,7 @@ export function sessionSettings({
     [role === "operator" ? "incentives.operator_id" : "incentives.user_id"]: userId,
     ...(actsForMembers && { "incentives.acts_for_members": "on" }),
     statement_timeout: "5000",
+    lock_timeout: "3000",
   };
 }
 

@@ -77,7 +77,10 @@ export function problemOfDatabaseError(error: unknown): Problem | undefined {
     return forbidden("This is not for the role that your token names.");
   }
   if (code === "IN005") return unauthenticated("The request carries no member.");
-  const away = /^(08|57P|53)/.test(code) || /^E(CONN|PIPE|HOST|NOTFOUND|AI_)/.test(code);
+  if (code === "57014" || code === "55P03" || code === "25P04") return tookTooLong();
+  if (code === "40001" || code === "40P01") return busy();
+  if (/^22(P02|P03|P05|003|007|008|021)$/.test(code)) return unusableValue();
+  const away = /^(08|57P|53|25P03)/.test(code) || /^E(CONN|PIPE|HOST|NOTFOUND|AI_)/.test(code);
   return away ? databaseAway() : undefined;
 }
 
@@ -90,6 +93,25 @@ export function isPassing(error: unknown): boolean {
 
 export const databaseAway = (): Problem =>
   new Problem(503, "Unavailable", "The database cannot be reached. Try again in a moment.");
+
+/** PostgreSQL ended it: statement_timeout or lock_timeout. */
+export const tookTooLong = (): Problem =>
+  new Problem(
+    503,
+    "Timeout",
+    "This took too long and was ended. Ask for less, or try again later.",
+  );
+
+const busy = (): Problem =>
+  new Problem(503, "Unavailable", "Others are writing the same. Try again in a moment.");
+
+/** A cursor, an id or a date that PostgreSQL cannot read; its own words repeat it. */
+const unusableValue = (): Problem =>
+  new Problem(
+    400,
+    "Bad user input",
+    "A value cannot be read: it does not fit its type or is out of range.",
+  );
 
 export const noSuchPath: RequestHandler = () => {
   throw new Problem(404, "Not found", "There is nothing at this path.");
@@ -111,7 +133,7 @@ export function toProblem(error: unknown, logger: Logger): Problem {
   const known = problemOfBodyParser(error) ?? problemOfDatabaseError(error);
   if (known) return known;
   const reference = randomUUID();
-  const stack = error instanceof Error ? error.stack?.split("\n").slice(1, 6) : undefined;
+  const stack = error instanceof Error ? error.stack?.match(/^ +at .+$/gm)?.slice(0, 5) : undefined;
   logger.error({ reference, error: errorClass(error), stack }, "request failed");
   return new Problem(
     500,

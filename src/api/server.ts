@@ -19,6 +19,8 @@ import { chain } from "./chain.ts";
 import { createGraphql, requireCaller } from "./graphql.ts";
 import { createLive } from "./live.ts";
 import { openapiRoutes } from "./openapi_routes.ts";
+import { checkPersistedOperations } from "./persisted_operations.ts";
+import type { PersistedOperations } from "./persisted_operations.ts";
 import { noSuchPath, problemHandler } from "./problems.ts";
 import { restRoutes } from "./rest.ts";
 import { securityHeaders } from "./security_headers.ts";
@@ -39,6 +41,10 @@ export interface ApiOptions {
   answers: Answers | undefined;
   logger: Logger;
   production: boolean;
+  /** Whether GraphQL clients may ask for the schema. */
+  introspection: boolean;
+  /** What GraphQL clients may name instead of sending. */
+  persistedOperations: PersistedOperations | undefined;
   /** Each part of the process and whether it is well, for /readyz. */
   readiness: () => Promise<Record<string, true | string>>;
   /** Answers /metrics, after asking for its token; undefined: there is none. */
@@ -53,21 +59,22 @@ export interface RunningApi {
 }
 
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
-  const { host, port, pool, tokens, evaluators, answers, logger, production } = options;
-  const graphql = createGraphql({ pool, evaluators, answers, production });
+  const { host, port, pool, tokens, evaluators, answers, logger } = options;
+  const graphql = createGraphql(options);
   // The first request would otherwise meet a schema that is not there yet.
-  await graphql.getSchema();
+  const schema = await graphql.getSchema();
+  if (options.persistedOperations) checkPersistedOperations(options.persistedOperations, schema);
 
   const app = express().disable("x-powered-by").disable("etag");
   healthRoutes(app, options);
-  app.use(openapiRoutes(evaluators, production));
+  app.use(openapiRoutes(evaluators, options.production));
   const live = createLive({ ...options, atMost: options.liveConnections });
   app.use(live.routes);
   app.use(restRoutes({ pool, tokens, evaluators }));
   app.use("/graphql", requireCaller(tokens));
   // A request meets these in this order, and Express last.
   const inFront = [
-    securityHeaders(production),
+    securityHeaders(options.production),
     refuseTwoAuthorizations,
     ...(answers ? [answerFromMemory(answers, tokens)] : []),
   ];

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { Pool } from "pg";
 import { printGraphqlSchema } from "../../src/api/graphql.ts";
+import { createLogger } from "../../src/logger.ts";
 import { createTestDatabase } from "../test_database.ts";
 import type { TestDatabase } from "../test_database.ts";
 
@@ -14,7 +15,11 @@ afterAll(() => database.drop());
 
 test("src/api/schema.graphql is fresh (npx incentives schema > src/api/schema.graphql)", async () => {
   const pool = new Pool({ connectionString: database.authenticatorUrl });
-  const printed = await printGraphqlSchema({ pool, evaluators: new Map(), production: true });
+  const printed = await printGraphqlSchema({
+    pool,
+    evaluators: new Map(),
+    logger: createLogger("silent"),
+  });
   await pool.end();
   const file = new URL("../../src/api/schema.graphql", import.meta.url);
   expect(await readFile(file, "utf8")).toBe(printed);
