@@ -42,6 +42,7 @@ export function transportPlugin(): GraphileConfig.Plugin {
         async processRequest(next, { requestDigest }) {
           const result = await next();
           if (result?.type !== "buffer") return result;
+          nameAsJson(result, requestDigest);
           if (unavailable.has(requestDigest)) {
             return {
               ...result,
@@ -59,6 +60,14 @@ export function transportPlugin(): GraphileConfig.Plugin {
 function isUnavailable({ data, errors }: ExecutionResult): boolean {
   if (!errors?.length || Object.values(data ?? {}).some((value) => value !== null)) return false;
   return errors.every(({ originalError }) => problemOfDatabaseError(originalError)?.status === 503);
+}
+
+/** Who does not say what they accept gets plain JSON, as the specification asks, with the statuses of the newer type. */
+function nameAsJson({ headers }: BufferResult, { headers: { accept } }: RequestDigest): void {
+  const isGraphql = headers["content-type"]?.startsWith("application/graphql-response+json");
+  if (isGraphql && (accept === undefined || accept === "*/*")) {
+    headers["content-type"] = "application/json; charset=utf-8";
+  }
 }
 
 /** What was refused before it was read as an operation; errors of operations have codes of their own. */
