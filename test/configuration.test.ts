@@ -64,10 +64,16 @@ describe("configuration", () => {
       ANSWERS_MEMORY_MB: "0",
       ANSWERS_KEPT_SECONDS: "5",
       CACHE_REFRESH_CRON: "0 3 * * 1-5",
+      GRAPHQL_INTROSPECTION: "on",
+      PERSISTED_OPERATIONS_DIR: folder,
+      PERSISTED_OPERATIONS_ONLY: "on",
       LOG_LEVEL: "silent",
       NODE_ENV: "production",
     });
     expect(read).toEqual({
+      graphqlIntrospection: true,
+      persistedOperationsFolder: folder,
+      persistedOperationsOnly: true,
       port: 0,
       host: "::",
       databaseUrl: "postgres://o:p@db/incentives",
