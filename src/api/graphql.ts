@@ -111,7 +111,6 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
       graphiqlOnGraphQLGET: false,
       watch: false,
       websockets: false,
-      graphqlOverGET: false,
       maxRequestLength: 100_000,
       maskError: createMaskError(logger),
     },

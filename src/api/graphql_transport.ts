@@ -11,7 +11,10 @@ const refusals: Record<number, { code: string; message: string }> = {
     code: "BAD_REQUEST",
     message: 'Send one JSON object: {"query": "…", "variables": {…}, "operationName": "…"}.',
   },
-  405: { code: "METHOD_NOT_ALLOWED", message: "Send operations by POST." },
+  405: {
+    code: "METHOD_NOT_ALLOWED",
+    message: "Send operations by POST; queries may come by GET too.",
+  },
   406: {
     code: "NOT_ACCEPTABLE",
     message: "Accept application/graphql-response+json or application/json.",
@@ -84,7 +87,7 @@ function explain(result: BufferResult, { path }: RequestDigest): BufferResult {
   const headers = {
     ...result.headers,
     "content-length": String(buffer.length),
-    ...(result.statusCode === 405 && { allow: "POST" }),
+    ...(result.statusCode === 405 && { allow: "GET, POST" }),
     // The rest of such a body is not read.
     ...(result.statusCode === 413 && { connection: "close" }),
   };
