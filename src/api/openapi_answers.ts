@@ -34,6 +34,7 @@ const problems: Record<string, [description: string, code: string, title: string
     "UNPROCESSABLE",
     "Unprocessable",
   ],
+  429: ["There is too much at once.", "TOO_MANY_REQUESTS", "Too many requests"],
   500: ["A mistake of ours; its reference is in our log.", "INTERNAL_ERROR", "Internal error"],
   503: ["The database cannot be reached at the moment.", "UNAVAILABLE", "Unavailable"],
 };

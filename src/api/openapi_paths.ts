@@ -100,6 +100,30 @@ export const paths: Record<string, Path> = {
       },
     },
   },
+  "/user/incentives/events": {
+    get: {
+      ...members,
+      operationId: "followUserIncentives",
+      summary: "What the member completes, as it happens",
+      description:
+        "Server-Sent Events that never end by themselves. Each `incentive_completed` has an id; who comes back with it is told what was missed. Its data are `id`, `occurred_at` and `user_incentive`.",
+      parameters: [
+        {
+          name: "Last-Event-ID",
+          in: "header",
+          description: "The id of the last event that was read, as it came.",
+          schema: { type: "string" },
+        },
+      ],
+      responses: {
+        200: {
+          description: "The stream.",
+          content: { "text/event-stream": { schema: { type: "string" } } },
+        },
+        ...problemAnswers(400, 401, 403, 429, 503),
+      },
+    },
+  },
   "/user/incentive/{id}": {
     get: {
       ...members,

@@ -299,6 +299,30 @@ test("GraphQL's recordIncentives gives the same results", async () => {
   });
 });
 
+test("an operator records nothing, over REST and GraphQL", async () => {
+  const operator = { user: "otto", role: "operator" as const };
+  const overRest = await app.ask("/user/incentives/batch", {
+    ...operator,
+    body: { actions: [log] },
+  });
+  expect(overRest).toMatchObject({ status: 403, body: { code: "FORBIDDEN" } });
+  for (const mutation of [
+    "recordIncentive(input: $input) { userIncentive { id } }",
+    "recordIncentives(input: $input) { results { index } }",
+  ]) {
+    const several = mutation.startsWith("recordIncentives");
+    const { body } = await app.ask("/graphql", {
+      ...operator,
+      body: {
+        query: `mutation ($input: RecordIncentive${several ? "s" : ""}Input!) { ${mutation} }`,
+        variables: { input: several ? { actions: [log] } : log },
+      },
+    });
+    expect(body.errors[0].extensions.code).toBe("FORBIDDEN");
+  }
+  expect(await dataOf("otto")).toBeUndefined();
+});
+
 test("GraphQL refuses more than 500 actions as a whole", async () => {
   const { body } = await app.graphql(
     "gerda",

@@ -7,10 +7,11 @@ import path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Ajv2020 } from "ajv/dist/2020.js";
+import { createTokens } from "../../src/api/tokens.ts";
 import type { OpenapiDocument } from "../../src/api/openapi.ts";
 import { startCommitCutter } from "../faults/commit_cutter.ts";
 import { createTestDatabase, waitUntil } from "../test_database.ts";
-import { metricsToken, startTestProcess } from "../test_process.ts";
+import { jwtSecret, metricsToken, startTestProcess } from "../test_process.ts";
 import type { Answer, AskOptions, TestProcess } from "../test_process.ts";
 
 /** One that is well, one whose database is broken, and one whose database is away. */
@@ -67,6 +68,31 @@ async function eraseThenRetry(): Promise<Answer> {
 async function readTheFirst(): Promise<Answer> {
   const { body } = await well.ask("/user/incentives", { user });
   return well.ask(`/user/incentive/${body.incentives[0].id}`, { user });
+}
+
+/** As far as the first bytes of a stream, and then it is closed. */
+async function follow(): Promise<Answer> {
+  const { stream, close } = await openStream();
+  const { value } = await stream.body!.getReader().read();
+  close();
+  return { status: stream.status, headers: stream.headers, body: new TextDecoder().decode(value) };
+}
+
+async function followTooOften(): Promise<Answer> {
+  const streams = await Promise.all(Array.from({ length: 10 }, openStream));
+  const answer = await well.ask("/user/incentives/events", { user: "follower" });
+  for (const { close } of streams) close();
+  return answer;
+}
+
+async function openStream(): Promise<{ stream: Response; close: () => void }> {
+  const controller = new AbortController();
+  const authorization = `Bearer ${await createTokens(jwtSecret).sign("follower", "1h")}`;
+  const stream = await fetch(`${well.url}/user/incentives/events`, {
+    headers: { authorization },
+    signal: controller.signal,
+  });
+  return { stream, close: () => controller.abort() };
 }
 
 const from =
@@ -131,6 +157,18 @@ const provocations: [
     ["post", path, 500, askBroken(path, { user, body: good })],
     ["post", path, 503, askAway(path, { user, body: good })],
   ]),
+
+  ["get", "/user/incentives/events", 200, follow],
+  [
+    "get",
+    "/user/incentives/events",
+    400,
+    ask("/user/incentives/events", { user, headers: { "last-event-id": "x" } }),
+  ],
+  ["get", "/user/incentives/events", 401, ask("/user/incentives/events")],
+  ["get", "/user/incentives/events", 403, ask("/user/incentives/events", operator)],
+  ["get", "/user/incentives/events", 429, followTooOften],
+  ["get", "/user/incentives/events", 503, askAway("/user/incentives/events", { user })],
 
   ["get", "/healthz", 200, ask("/healthz")],
   ["get", "/readyz", 200, ask("/readyz")],

@@ -87,6 +87,21 @@ test("a batch: each of its actions has exactly one effect", async () => {
   expect(await entriesOf("carla")).toBe(3);
 });
 
+test("a batch over GraphQL: an error with a code, and each of its actions has exactly one effect", async () => {
+  const actions = [1, 2, 3].map((key) => ({ ...log, idempotencyKey: String(key) }));
+  const query = `mutation ($actions: [RecordIncentivesAction!]!) {
+    recordIncentives(input: { actions: $actions }) { results { status replayed } }
+  }`;
+  const record = () => app.graphql("doris", query, { actions });
+  const lost = await loseReply(record);
+  expect(lost.body.errors[0].extensions.code).toBe("UNAVAILABLE");
+  const { body } = await record();
+  expect(body.data.recordIncentives.results).toEqual(
+    actions.map(() => ({ status: 201, replayed: true })),
+  );
+  expect(await entriesOf("doris")).toBe(3);
+});
+
 test("without a key the retry is recorded a second time, which is what the key is for", async () => {
   expect((await loseReply(() => send("naive", {}))).status).toBe(503);
   expect((await send("naive", {})).status).toBe(201);
