@@ -146,9 +146,17 @@ async function take(step: Step): Promise<void> {
   }
 }
 
+/** One member has completed both, one is on the way, one has not begun; and the snapshot has it all. */
 async function startAfresh(): Promise<void> {
   await pool.query("delete from app.user_rewards");
   await pool.query("delete from app.user_incentives");
+  for (const [member, status] of [
+    ["ann", "completed"],
+    ["bob", "in_progress"],
+  ] as const) {
+    for (const incentive of [0, 1]) await make({ change: "record", member, incentive });
+    await make({ judge: status, rows: 2 });
+  }
   await refreshCache(pool, { procedure: "build" });
 }
 
