@@ -14,6 +14,7 @@ import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { wrapPlans } from "postgraphile/utils";
 import type { Answers } from "../cache/answers.ts";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
+import { catalogueMutationsPlugin } from "./catalogue_mutations.ts";
 import type { Logger } from "../logger.ts";
 import { costPlugin } from "./graphql_cost.ts";
 import { documentsPlugin } from "./graphql_documents.ts";
@@ -83,6 +84,7 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
       ...(persistedOperations ? [persistedOperationsPlugin(persistedOperations)] : []),
       checkRecordingPlugin(options),
       recordIncentivesPlugin(options),
+      catalogueMutationsPlugin(options),
       IncentiveCompletedPlugin,
       ...(answers ? [keepableQueriesPlugin(answers)] : []),
     ],

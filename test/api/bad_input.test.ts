@@ -189,20 +189,35 @@ describe("GraphQL", () => {
     });
   });
 
-  test("offers members nothing to write but recordIncentive and recordIncentives, and nothing outside api", async () => {
+  test("offers nothing to write but what members record and operators change, and nothing outside api", async () => {
     const { body } = await app.graphql(
       "frank",
       "{ __schema { mutationType { fields { name } } queryType { fields { name } } } }",
     );
     const names = (type: { fields: { name: string }[] }) =>
       type.fields.map(({ name }) => name).sort();
-    expect(names(body.data.__schema.mutationType)).toEqual(["recordIncentive", "recordIncentives"]);
+    expect(names(body.data.__schema.mutationType)).toEqual([
+      "createIncentive",
+      "createReward",
+      "recordIncentive",
+      "recordIncentives",
+      "setIncentiveRewards",
+      "setListenerActive",
+      "updateIncentive",
+      "updateReward",
+    ]);
     expect(names(body.data.__schema.queryType)).toEqual(
       [
         "cacheStatus",
+        "catalogueChange",
+        "catalogueChangeByNodeId",
+        "catalogueChanges",
         "incentive",
         "incentiveByKey",
         "incentiveByNodeId",
+        "incentiveListener",
+        "incentiveListenerByNodeId",
+        "incentiveListeners",
         "incentives",
         "incentiveReward",
         "incentiveRewardByNodeId",
@@ -210,6 +225,9 @@ describe("GraphQL", () => {
         "incentiveTotal",
         "incentiveTotalByNodeId",
         "incentiveTotals",
+        "job",
+        "jobByNodeId",
+        "jobs",
         "node",
         "query",
         "nodeId",
