@@ -355,7 +355,7 @@ describe("an operator reads", () => {
 
   test.each([
     "{ userIncentives { nodes { data } } }",
-    "{ userIncentive(id: "1") { data } }",
+    `{ userIncentive(id: "1") { data } }`,
     "{ userRewards { nodes { wonAt } } }",
     "{ userSummary { completed } }",
     "{ incentives { nodes { userIncentives { nodes { data } } } } }",
