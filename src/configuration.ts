@@ -61,6 +61,17 @@ export interface Configuration {
   /** Where operations stand that clients may name instead of sending. */
   readonly persistedOperationsFolder: string | undefined;
   readonly persistedOperationsOnly: boolean;
+  /** Requests of one client in a minute; 0: as many as they like. */
+  readonly rateLimits: {
+    readonly perMember: number;
+    readonly perAddress: number;
+    readonly failuresPerAddress: number;
+    readonly trustedProxies: number;
+  };
+  /** Whose pages may use the API from a browser. */
+  readonly corsOrigins: readonly string[];
+  /** How many connections an API process holds at the most. */
+  readonly connections: number;
   readonly logLevel: (typeof logLevels)[number];
   readonly nodeEnv: (typeof nodeEnvs)[number];
 }
@@ -113,6 +124,15 @@ const wholeNumberOrZero = makeValidator<number>((value) => {
 });
 
 const path = makeValidator<string>((value) => resolve(value));
+
+const origins = makeValidator<string[]>((value) => {
+  const given = value.split(",").map((origin) => origin.trim());
+  const wrong = given.find((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin);
+  if (wrong === undefined) return given;
+  throw new EnvError(
+    `has "${wrong}"; give origins, such as https://app.example, with commas between.`,
+  );
+});
 
 const existingFolder = makeValidator<string>((value) => {
   const folder = resolve(value);
@@ -262,6 +282,30 @@ const specifications = {
     default: "off",
     desc: "on: GraphQL operations that are sent instead of named are refused",
   }),
+  RATE_LIMIT_PER_MEMBER: wholeNumberOrZero({
+    default: 1200,
+    desc: "requests of one member in a minute; 0: as many as they like",
+  }),
+  RATE_LIMIT_PER_ADDRESS: wholeNumberOrZero({
+    default: 600,
+    desc: "requests in a minute from one address whose token is not known yet; 0: no limit",
+  }),
+  RATE_LIMIT_FAILURES: wholeNumberOrZero({
+    default: 60,
+    desc: "refused tokens in a minute from one address; 0: no limit",
+  }),
+  TRUSTED_PROXIES: wholeNumberOrZero({
+    default: 0,
+    desc: "how many proxies stand in front of the API, each of which adds to X-Forwarded-For",
+  }),
+  CORS_ORIGINS: origins({
+    default: undefined,
+    desc: "origins whose pages may use the API, such as https://app.example,https://www.example",
+  }),
+  API_CONNECTIONS: wholeNumber({
+    default: 5000,
+    desc: "connections an API process holds at the most",
+  }),
   LOG_LEVEL: oneOf(logLevels)({ default: "info", desc: logLevels.join(", ") }),
   NODE_ENV: oneOf(nodeEnvs)({ default: "development", desc: nodeEnvs.join(", ") }),
 };
@@ -326,6 +370,14 @@ export function readConfiguration(
       (values.GRAPHQL_INTROSPECTION ?? (values.NODE_ENV === "production" ? "off" : "on")) === "on",
     persistedOperationsFolder: values.PERSISTED_OPERATIONS_DIR,
     persistedOperationsOnly: values.PERSISTED_OPERATIONS_ONLY === "on",
+    rateLimits: {
+      perMember: values.RATE_LIMIT_PER_MEMBER,
+      perAddress: values.RATE_LIMIT_PER_ADDRESS,
+      failuresPerAddress: values.RATE_LIMIT_FAILURES,
+      trustedProxies: values.TRUSTED_PROXIES,
+    },
+    corsOrigins: values.CORS_ORIGINS ?? [],
+    connections: values.API_CONNECTIONS,
     logLevel: values.LOG_LEVEL,
     nodeEnv: values.NODE_ENV,
   });

@@ -174,6 +174,9 @@ async function startApiPart(part: Part): Promise<number> {
             configuration.persistedOperationsFolder,
             configuration.persistedOperationsOnly,
           ),
+    rateLimits: configuration.rateLimits,
+    corsOrigins: configuration.corsOrigins,
+    connections: configuration.connections,
     readiness: () => askAll(readiness),
     metrics: openMetrics(part),
   });

@@ -59,6 +59,10 @@ export async function startTestProcess(
     JWT_SECRET: jwtSecret,
     METRICS_TOKEN: metricsToken,
     NODE_ENV: "test",
+    // Tests ask more than a client does.
+    RATE_LIMIT_PER_MEMBER: "0",
+    RATE_LIMIT_PER_ADDRESS: "0",
+    RATE_LIMIT_FAILURES: "0",
     ...settings,
   });
   const running = await start({ configuration, logger });

@@ -30,3 +30,11 @@ export function chain(handlers: Handler[], last: RequestListener, logger: Logger
     ask(0);
   };
 }
+
+/** For what must not stand between this process and those who watch it. */
+export function exceptProbes(handler: Handler): Handler {
+  return (request, response, next) => {
+    const isProbe = /^\/(?:healthz|readyz|metrics)$/.test(request.url ?? "");
+    return isProbe ? next() : handler(request, response, next);
+  };
+}

@@ -15,13 +15,17 @@ import type { Completions } from "../live/completions.ts";
 import type { Logger } from "../logger.ts";
 import { answerFromMemory } from "./answer_from_memory.ts";
 import { refuseTwoAuthorizations } from "./authorization.ts";
-import { chain } from "./chain.ts";
+import { chain, exceptProbes } from "./chain.ts";
+import { guardConnections, refuseWhenFull, timeouts } from "./connections.ts";
+import { crossOrigin } from "./cross_origin.ts";
 import { createGraphql, requireCaller } from "./graphql.ts";
 import { createLive } from "./live.ts";
 import { openapiRoutes } from "./openapi_routes.ts";
 import { checkPersistedOperations } from "./persisted_operations.ts";
 import type { PersistedOperations } from "./persisted_operations.ts";
 import { noSuchPath, problemHandler } from "./problems.ts";
+import { limitRates } from "./rate_limits.ts";
+import type { RateLimits } from "./rate_limits.ts";
 import { restRoutes } from "./rest.ts";
 import { securityHeaders } from "./security_headers.ts";
 import type { Tokens } from "./tokens.ts";
@@ -45,6 +49,11 @@ export interface ApiOptions {
   introspection: boolean;
   /** What GraphQL clients may name instead of sending. */
   persistedOperations: PersistedOperations | undefined;
+  rateLimits: RateLimits;
+  /** Whose pages may use the API from a browser. */
+  corsOrigins: readonly string[];
+  /** How many connections this process holds at the most. */
+  connections: number;
   /** Each part of the process and whether it is well, for /readyz. */
   readiness: () => Promise<Record<string, true | string>>;
   /** Answers /metrics, after asking for its token; undefined: there is none. */
@@ -72,13 +81,18 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   app.use(live.routes);
   app.use(restRoutes({ pool, tokens, evaluators }));
   app.use("/graphql", requireCaller(tokens));
+  const server = createServer(timeouts);
   // A request meets these in this order, and Express last.
   const inFront = [
     securityHeaders(options.production),
+    ...crossOrigin(options.corsOrigins),
+    exceptProbes(guardConnections(server, options.connections)),
     refuseTwoAuthorizations,
+    exceptProbes(limitRates(options.rateLimits, tokens)),
     ...(answers ? [answerFromMemory(answers, tokens)] : []),
+    exceptProbes(refuseWhenFull(pool)),
   ];
-  const server = createServer(chain(inFront, app, logger));
+  server.on("request", chain(inFront, app, logger));
   const serv = graphql.createServ(grafserv);
   await serv.addTo(app, server, false);
   live.serveSockets(server, serv);
