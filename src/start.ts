@@ -137,7 +137,8 @@ async function startWorkerPart(part: Part): Promise<SupervisedRunner> {
 async function startApiPart(part: Part): Promise<number> {
   const { configuration, logger, database, evaluators, opened, readiness } = part;
   const { authenticatorUrl, jwtSecret } = database.forApi();
-  const pool = openPool(authenticatorUrl, "api", 20, logger);
+  // PostgreSQL ends each statement of a request after 5 s by itself.
+  const pool = openPool(authenticatorUrl, "api", 20, logger, { heldAtMostMs: 12_000 });
   opened.push(() => pool.end());
   const live = new LiveSubscriber(authenticatorUrl, logger);
   live.on("completed", (range) => logger.debug(range, "incentive_completed heard"));

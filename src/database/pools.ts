@@ -1,14 +1,20 @@
 /** The process's two pools: the owner's for the worker and the commands, the authenticator's for requests. */
+import type { Socket } from "node:net";
 import { Pool } from "pg";
+import type { PoolClient } from "pg";
 import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
 
-/** `name` is what `pg_stat_activity.application_name` shows. */
+/**
+ * `name` is what `pg_stat_activity.application_name` shows. `heldAtMostMs`: a connection that one user holds for longer is cut,
+ * because nothing comes back on it: what was asked fails, and the next user gets another connection.
+ */
 export function openPool(
   connectionString: string,
   name: string,
   max: number,
   logger: Logger,
+  { heldAtMostMs }: { heldAtMostMs?: number } = {},
 ): Pool {
   const pool = new Pool({
     connectionString,
@@ -29,5 +35,19 @@ export function openPool(
   };
   pool.on("error", onError);
   pool.on("connect", (client) => client.on("error", onError));
+  if (heldAtMostMs !== undefined) cutWhenHeld(pool, heldAtMostMs);
   return pool;
+}
+
+/** A network that swallows what is sent says nothing for a quarter of an hour; until then the pool would be full of it. */
+function cutWhenHeld(pool: Pool, ms: number): void {
+  const timers = new WeakMap<PoolClient, NodeJS.Timeout>();
+  pool.on("acquire", (client) => {
+    const { stream } = (client as unknown as { connection: { stream: Socket } }).connection;
+    timers.set(
+      client,
+      setTimeout(() => stream.destroy(), ms),
+    );
+  });
+  pool.on("release", (_error, client) => clearTimeout(timers.get(client)));
 }
