@@ -102,6 +102,25 @@ describe("an operator changes the catalogue:", () => {
     });
   });
 
+  test("at the same moment as another, and neither change is lost", async () => {
+    const key = "log_often";
+    const all = [
+      { name: "A" },
+      { description: "B" },
+      { isActive: true },
+      { endsAt: "2999-01-01T00:00:00Z" },
+    ];
+    const answers = await Promise.all(
+      all.map((some) => change("updateIncentive", { key, ...some })),
+    );
+    for (const { body } of answers) expect(body.errors).toBeUndefined();
+    const { rows } = await app.database.pool.query(
+      "select name, description, is_active, ends_at is not null as ends from app.incentives where key = $1",
+      [key],
+    );
+    expect(rows).toEqual([{ name: "A", description: "B", is_active: true, ends: true }]);
+  });
+
   test("what an incentive pays, and of a reward only what is given", async () => {
     const pays = async (rewards: string[]) =>
       (await change("setIncentiveRewards", { incentive: "health_data_log", rewards })).body.data

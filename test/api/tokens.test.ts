@@ -1,8 +1,10 @@
 /** Who a request is made by: what a token may say, and what is answered to those that may not be believed. */
+import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { SignJWT } from "jose";
 import type { JWTPayload } from "jose";
 import { Client } from "pg";
+import { WebSocket } from "ws";
 import { createTokens } from "../../src/api/tokens.ts";
 import { startTestProcess } from "../test_process.ts";
 import type { TestProcess } from "../test_process.ts";
@@ -183,5 +185,38 @@ describe("revoking", () => {
       }
       await client.end();
     }
+  });
+});
+
+describe("a live connection", () => {
+  function connect(authorization: string | string[]): WebSocket {
+    const socket = new WebSocket(
+      app.url.replace("http", "ws") + "/graphql",
+      "graphql-transport-ws",
+      {
+        headers: { authorization: authorization as string },
+      },
+    );
+    socket.once("open", () => socket.send('{"type":"connection_init"}'));
+    return socket;
+  }
+
+  test("with two Authorization headers is refused", async () => {
+    const each = await Promise.all(
+      ["nora", "mallory"].map((sub) => bearer({ sub, exp: inAnHour() })),
+    );
+    const [code] = (await once(connect(each), "close")) as [number];
+    expect(code).toBe(4401);
+  });
+
+  test("ends when its token is revoked", async () => {
+    const iat = Math.floor(Date.now() / 1000) - 1;
+    const socket = connect(await bearer({ sub: "nora", exp: inAnHour(), iat }));
+    const [message] = (await once(socket, "message")) as [Buffer];
+    expect(JSON.parse(message.toString())).toEqual({ type: "connection_ack" });
+    const closed = once(socket, "close");
+    await app.database.pool.query("select app.revoke_tokens('nora')");
+    const [code] = (await closed) as [number];
+    expect(code).toBe(4403);
   });
 });
