@@ -37,6 +37,8 @@ export class LiveSubscriber extends EventEmitter<Heard> {
   #subscriber: Subscriber | undefined;
   /** Those of its connection, and of one that is being made. */
   #sockets = new Set<Socket>();
+  /** Whose heartbeat is on its way. */
+  #saying: Subscriber | undefined;
   #heardAt = 0;
   #isListening = false;
   #timer: NodeJS.Timeout | undefined;
@@ -162,7 +164,17 @@ export class LiveSubscriber extends EventEmitter<Heard> {
     if (!subscriber) return;
     const channels = subscriber.getSubscribedChannels();
     if (this.#heardAt > 0 && !this.#heardLately()) this.#rebuild(subscriber);
-    else if (channels.includes(HEARTBEAT)) subscriber.notify(HEARTBEAT, this.#self).catch(() => {});
+    else if (channels.includes(HEARTBEAT)) this.#say(subscriber);
+  }
+
+  /** One at a time: through a connection that swallows everything the first is never answered. */
+  #say(subscriber: Subscriber): void {
+    if (this.#saying === subscriber) return;
+    this.#saying = subscriber;
+    const said = (): void => {
+      if (this.#saying === subscriber) this.#saying = undefined;
+    };
+    subscriber.notify(HEARTBEAT, this.#self).then(said, said);
   }
 
   #rebuild(deaf: Subscriber): void {

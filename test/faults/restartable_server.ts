@@ -14,6 +14,7 @@ import { readFile } from "node:fs/promises";
 
 export interface RestartableServer {
   ownerUrl: string;
+  authenticatorUrl: string;
   /** Connects as the owner; a broken connection is replaced at the next use. */
   pool: Pool;
   restart(mode: "fast" | "immediate"): Promise<void>;
@@ -32,17 +33,18 @@ export async function startRestartableServer(): Promise<RestartableServer> {
   const directory = await prepareDataDirectory(configuration, logger);
   const { bin } = await findPrograms(configuration, directory.user, logger);
   await migrate(server.ownerUrl, logger);
+  const preparing = new Pool({ connectionString: server.ownerUrl, max: 1 });
+  await preparing.query(await readFile("db/demo_catalogue.sql", "utf8"));
+  // What was committed must outlive an immediate shutdown; the machine itself stays up. A session that is there already
+  // would not hear of it, so none is kept.
+  await preparing.query("alter database incentives set synchronous_commit = on");
+  await preparing.end();
   const pool = new Pool({ connectionString: server.ownerUrl, max: 20 });
   pool.on("error", () => {});
   pool.on("connect", (client) => client.on("error", () => {}));
-  await pool.query(await readFile("db/demo_catalogue.sql", "utf8"));
-  // What was committed must outlive an immediate shutdown; the machine itself stays up.
-  await pool.query("alter database incentives set synchronous_commit = on");
-  await pool.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()",
-  );
   return {
     ownerUrl: server.ownerUrl,
+    authenticatorUrl: server.authenticatorUrl,
     pool,
     async restart(mode) {
       const what = ["restart", "-s", "-w", "-m", mode, "-D", directory.postgres];
