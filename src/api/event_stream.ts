@@ -12,7 +12,7 @@ import type { Completion, Feed } from "../live/feed.ts";
 import type { Logger } from "../logger.ts";
 import { countDroppedClient, countLiveEvent } from "../metrics/registry.ts";
 import type { LiveClients } from "./live_clients.ts";
-import { asMember } from "./member_session.ts";
+import { readAsMember } from "./member_session.ts";
 import type { PatientReader } from "./patient_reader.ts";
 import { databaseAway, Problem } from "./problems.ts";
 import { queries } from "./rest.ts";
@@ -98,7 +98,7 @@ async function readIncentive(
   caller: Caller,
   { userIncentiveId }: Completion,
 ): Promise<string> {
-  const { rows } = await asMember(pool, caller, (client) =>
+  const { rows } = await readAsMember(pool, caller, (client) =>
     client.query<{ answer: string }>(queries.userIncentive, [userIncentiveId]),
   );
   return rows[0]?.answer ?? "null";

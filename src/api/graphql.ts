@@ -6,10 +6,9 @@ import { PgSimplifyInflectionPreset } from "@graphile/simplify-inflection";
 import type { RequestHandler } from "express";
 import type { Pool } from "pg";
 import { postgraphile } from "postgraphile";
-import { makePgService } from "postgraphile/adaptors/pg";
 import { context, sideEffect } from "postgraphile/grafast";
 import type {} from "postgraphile/grafserv/express/v4";
-import { lexicographicSortSchema, printSchema } from "postgraphile/graphql";
+import { getOperationAST, lexicographicSortSchema, printSchema } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { wrapPlans } from "postgraphile/utils";
 import type { Answers } from "../cache/answers.ts";
@@ -26,7 +25,8 @@ import { callerOfSocket } from "./graphql_socket.ts";
 import { IncentiveCompletedPlugin } from "./incentive_completed.ts";
 import { keepableQueriesPlugin } from "./keepable_queries.ts";
 import { transportPlugin } from "./graphql_transport.ts";
-import { asMember, sessionSettings } from "./member_session.ts";
+import { asMember, readOnly, sessionSettings } from "./member_session.ts";
+import { createPgService } from "./pg_adaptor.ts";
 import { persistedOperationsPlugin } from "./persisted_operations.ts";
 import type { PersistedOperations } from "./persisted_operations.ts";
 import { Problem } from "./problems.ts";
@@ -88,7 +88,7 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
       IncentiveCompletedPlugin,
       ...(answers ? [keepableQueriesPlugin(answers)] : []),
     ],
-    pgServices: [makePgService({ pool, schemas: ["api"], pubsub: false })],
+    pgServices: [createPgService(pool)],
     schema: {
       dontSwallowErrors: true,
       retryOnInitFail: true,
@@ -98,11 +98,12 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
     grafast: {
       explain: false,
       timeouts: { planning: 500, execution: 10_000 },
-      context({ expressv4, ws }) {
+      context({ expressv4, ws }, { document, operationName }) {
         const overHttp = expressv4?.res.locals.caller as Caller | undefined;
         const caller = overHttp ?? callerOfSocket(ws?.request);
         if (!caller) throw new Error("requireCaller is not in front of GraphQL");
-        return { caller, pgSettings: sessionSettings(caller) };
+        const isMutation = getOperationAST(document, operationName)?.operation === "mutation";
+        return { caller, pgSettings: { ...sessionSettings(caller), ...(!isMutation && readOnly) } };
       },
     },
     grafserv: {

@@ -22,30 +22,70 @@ export function sessionSettings({
   };
 }
 
+/** For what only reads: the database refuses everything else, and nobody need wait for the commit. */
+export const readOnly = { transaction_read_only: "on" };
+
 /** Runs `work` in a transaction as this caller. What it throws rolls back. */
-export async function asMember<T>(
+export function asMember<T>(
   pool: Pool,
   caller: SessionCaller,
   work: (client: PoolClient) => Promise<T>,
 ): Promise<T> {
+  return inSession(pool, sessionSettings(caller), work);
+}
+
+/** The same for what only reads. */
+export function readAsMember<T>(
+  pool: Pool,
+  caller: SessionCaller,
+  work: (client: PoolClient) => Promise<T>,
+): Promise<T> {
+  return inSession(pool, { ...sessionSettings(caller), ...readOnly }, work);
+}
+
+/**
+ * Runs `work` in a transaction with these settings, which end with it. The pool's connections pipeline (database/pools.ts), so
+ * what opens the session travels with the first query of `work`. When it was refused, so is every query after it: without the
+ * role the authenticator may do nothing.
+ */
+export async function inSession<T>(
+  pool: Pool,
+  settings: Record<string, string>,
+  work: (client: PoolClient) => Promise<T>,
+): Promise<T> {
   const client = await pool.connect();
-  let broken = false;
-  try {
-    await client.query("begin");
-    const settings = Object.entries(sessionSettings(caller));
-    await client.query(
-      "select set_config(name, value, true) from unnest($1::text[], $2::text[]) as setting (name, value)",
-      [settings.map(([name]) => name), settings.map(([, value]) => value)],
-    );
-    const result = await work(client);
-    await client.query("commit");
-    return result;
-  } catch (error) {
-    await client.query("rollback").catch(() => {
-      broken = true;
+  const opened = Promise.all([
+    client.query("begin"),
+    client.query({
+      name: "open_session",
+      text: "select set_config(name, value, true) from unnest($1::text[], $2::text[]) as setting (name, value)",
+      values: [Object.keys(settings), Object.values(settings)],
+    }),
+  ]);
+  opened.catch(() => {});
+  const result = await work(client)
+    .then((value) => opened.then(() => value))
+    .catch(async (error: unknown) => {
+      await leave(client, "rollback").catch(() => {});
+      // The first failure is the one that says why.
+      throw await opened.then(
+        () => error,
+        (refused: unknown) => refused,
+      );
     });
+  const left = leave(client, "commit");
+  if (settings.transaction_read_only === "on") left.catch(() => {});
+  else await left;
+  return result;
+}
+
+/** Gives the connection back when the transaction is over; a broken one is not used again. */
+async function leave(client: PoolClient, how: "commit" | "rollback"): Promise<void> {
+  try {
+    await client.query(how);
+  } catch (error) {
+    client.release(true);
     throw error;
-  } finally {
-    client.release(broken);
   }
+  client.release();
 }

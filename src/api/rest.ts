@@ -6,7 +6,7 @@ import { Router } from "express";
 import type { Request, Response } from "express";
 import type { Pool, PoolClient } from "pg";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
-import { asMember } from "./member_session.ts";
+import { readAsMember } from "./member_session.ts";
 import { Problem } from "./problems.ts";
 import { recordingRoutes } from "./recording_routes.ts";
 import type { Tokens } from "./tokens.ts";
@@ -83,7 +83,7 @@ async function answerQuery(
   values: unknown[],
 ): Promise<void> {
   const caller = await tokens.verify(request.get("authorization"));
-  const { rows } = await asMember(pool, caller, (client) =>
+  const { rows } = await readAsMember(pool, caller, (client) =>
     client.query<{ answer: string }>(text, values),
   );
   if (!rows[0]) throw noSuchIncentive();
