@@ -63,16 +63,18 @@ export async function inSession<T>(
     }),
   ]);
   opened.catch(() => {});
-  const result = await work(client)
-    .then((value) => opened.then(() => value))
-    .catch(async (error: unknown) => {
-      await leave(client, "rollback").catch(() => {});
-      // The first failure is the one that says why.
-      throw await opened.then(
-        () => error,
-        (refused: unknown) => refused,
-      );
-    });
+  let result: T;
+  try {
+    result = await work(client);
+    await opened;
+  } catch (error) {
+    await leave(client, "rollback").catch(() => {});
+    // The first failure is the one that says why.
+    throw await opened.then(
+      () => error,
+      (refused: unknown) => refused,
+    );
+  }
   const left = leave(client, "commit");
   if (settings.transaction_read_only === "on") left.catch(() => {});
   else await left;

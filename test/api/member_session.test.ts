@@ -60,6 +60,12 @@ test("after a session, a read, a refusal and a failure the connection is nobody'
   });
   await expect(failed).rejects.toThrow("of its own");
   await isNobody();
+
+  const failedAtOnce = asMember(pool, alice, () => {
+    throw new Error("at once");
+  });
+  await expect(failedAtOnce).rejects.toThrow("at once");
+  await isNobody();
 });
 
 test("what is sent along with settings that are refused does not run", async () => {
