@@ -33,6 +33,22 @@ export function documentsPlugin({
   return {
     name: "DocumentsPlugin",
     version: "1.0.0",
+    schema: {
+      hooks: {
+        // A plan takes about a megabyte, and clients have some dozens of operations.
+        GraphQLSchema: (config) => ({
+          ...config,
+          extensions: {
+            ...config.extensions,
+            grafast: {
+              ...config.extensions?.grafast,
+              operationsCacheMaxLength: 100,
+              operationOperationPlansCacheMaxLength: 4,
+            },
+          },
+        }),
+      },
+    },
     grafserv: {
       middleware: {
         setPreset(next, event) {

@@ -50,10 +50,16 @@ function whatToSay(error: GraphQLError, logger: Logger): Said {
   return { message: error.message, extensions: { code: "INTERNAL_ERROR" } };
 }
 
-/** Ours carry a code; the library's say that planning or executing took too long. */
-function saySafely({ message, extensions }: SafeError): Said {
+/** What the library says when planning or executing took too long. */
+export function isTimeout(error: unknown): boolean {
+  return error instanceof Error && isSafeError(error) && /took too long|timeout exceeded/i.test(error.message);
+}
+
+/** Ours carry a code. */
+function saySafely(error: SafeError): Said {
+  const { message, extensions } = error;
   if (typeof extensions?.code === "string") return { message, extensions };
-  if (/too long|timeout/i.test(message)) {
+  if (isTimeout(error)) {
     const { message, extensions } = graphqlErrorOf(tookTooLong());
     return { message, extensions: { ...extensions } };
   }

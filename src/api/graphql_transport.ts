@@ -4,6 +4,7 @@
  */
 import type { BufferResult, RequestDigest } from "postgraphile/grafserv";
 import type { ExecutionResult } from "postgraphile/graphql";
+import { isTimeout } from "./graphql_errors.ts";
 import { problemOfDatabaseError } from "./problems.ts";
 
 const refusals: Record<number, { code: string; message: string }> = {
@@ -62,7 +63,9 @@ export function transportPlugin(): GraphileConfig.Plugin {
 
 function isUnavailable({ data, errors }: ExecutionResult): boolean {
   if (!errors?.length || Object.values(data ?? {}).some((value) => value !== null)) return false;
-  return errors.every(({ originalError }) => problemOfDatabaseError(originalError)?.status === 503);
+  return errors.every(
+    ({ originalError: cause }) => problemOfDatabaseError(cause)?.status === 503 || isTimeout(cause),
+  );
 }
 
 /** Who does not say what they accept gets plain JSON, as the specification asks, with the statuses of the newer type. */
