@@ -52,7 +52,11 @@ function whatToSay(error: GraphQLError, logger: Logger): Said {
 
 /** What the library says when planning or executing took too long. */
 export function isTimeout(error: unknown): boolean {
-  return error instanceof Error && isSafeError(error) && /took too long|timeout exceeded/i.test(error.message);
+  return (
+    error instanceof Error &&
+    isSafeError(error) &&
+    /took too long|timeout exceeded/i.test(error.message)
+  );
 }
 
 /** Ours carry a code. */
