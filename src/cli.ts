@@ -2,13 +2,13 @@
 import { ConfigurationError, readConfiguration, settings } from "./configuration.ts";
 import { program, InvalidArgumentError, Option } from "commander";
 import type { Command } from "commander";
-import { printGraphqlSchema } from "./api/graphql.ts";
+import { printGraphqlSchema } from "./api/graphql/graphql.ts";
 import { asMember } from "./api/member_session.ts";
 import { record } from "./api/recording.ts";
 import { Problem } from "./api/problems.ts";
-import { tokensToSign } from "./api/open_tokens.ts";
-import { revokeTokens } from "./api/revocations.ts";
-import type { AlsoClaimed } from "./api/tokens.ts";
+import { tokensToSign } from "./api/tokens/open_tokens.ts";
+import { revokeTokens } from "./api/tokens/revocations.ts";
+import type { AlsoClaimed } from "./api/tokens/tokens.ts";
 import { addCacheCommands } from "./cache/commands.ts";
 import { migrate } from "./database/migrate.ts";
 import { openDatabase, ownerUrlOf } from "./database/open.ts";

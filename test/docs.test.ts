@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { createTokens } from "../src/api/tokens.ts";
+import { createTokens } from "../src/api/tokens/tokens.ts";
 import { waitUntil } from "./test_database.ts";
 import { jwtSecret, startTestProcess } from "./test_process.ts";
 import type { TestProcess } from "./test_process.ts";

@@ -1,7 +1,7 @@
 /** Clients of the live API as others write them: a GraphQL client over WebSocket, and Server-Sent Events read with fetch. */
 import { createClient } from "graphql-ws";
 import { WebSocket } from "ws";
-import { createTokens } from "../src/api/tokens.ts";
+import { createTokens } from "../src/api/tokens/tokens.ts";
 import { jwtSecret } from "./test_process.ts";
 
 const tokens = createTokens(jwtSecret);

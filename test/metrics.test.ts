@@ -1,7 +1,7 @@
 /** /metrics over HTTP: who may read it, what it counts, and that it names no member. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import getPort from "get-port";
-import { createTokens } from "../src/api/tokens.ts";
+import { createTokens } from "../src/api/tokens/tokens.ts";
 import { readConfiguration } from "../src/configuration.ts";
 import { createLogger } from "../src/logger.ts";
 import { start } from "../src/start.ts";

@@ -1,5 +1,5 @@
 /** The whole process on a database of its own, and a client that speaks HTTP to it, for tests that look from outside. */
-import { createTokens } from "../src/api/tokens.ts";
+import { createTokens } from "../src/api/tokens/tokens.ts";
 import { readConfiguration } from "../src/configuration.ts";
 import { createLogger } from "../src/logger.ts";
 import type { Logger } from "../src/logger.ts";

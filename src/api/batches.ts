@@ -9,7 +9,7 @@ import { asMember } from "./member_session.ts";
 import { Problem } from "./problems.ts";
 import type { FieldProblem } from "./problems.ts";
 import { recordActions } from "./recording.ts";
-import type { Caller } from "./tokens.ts";
+import type { Caller } from "./tokens/tokens.ts";
 
 /** What became of the action at this place: its row's id, or why it was refused. */
 export type ActionResult =

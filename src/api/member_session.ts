@@ -1,6 +1,6 @@
 /** A request's session in the database: the settings it runs with, and a transaction that has them, for REST. */
 import type { Pool, PoolClient } from "pg";
-import type { Caller } from "./tokens.ts";
+import type { Caller } from "./tokens/tokens.ts";
 
 export type SessionCaller = Pick<Caller, "role" | "userId" | "actsForMembers">;
 

@@ -7,8 +7,8 @@ import { checkData } from "../evaluation/judge.ts";
 import type { EvaluatorRegistry } from "../evaluation/registry.ts";
 import { compileSchema } from "../evaluation/schema_check.ts";
 import { forbidden, Problem, problemOfCode, unprocessable } from "./problems.ts";
-import { Action } from "./rest_bodies.ts";
-import type { Caller } from "./tokens.ts";
+import { Action } from "./rest/bodies.ts";
+import type { Caller } from "./tokens/tokens.ts";
 
 type Client = Pick<PoolClient, "query">;
 type Recorder = Pick<Caller, "userId" | "actsForMembers">;

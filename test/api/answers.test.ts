@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Client } from "pg";
-import { createTokens } from "../../src/api/tokens.ts";
+import { createTokens } from "../../src/api/tokens/tokens.ts";
 import { waitUntil } from "../test_database.ts";
 import { startTestProcess } from "../test_process.ts";
 import type { TestProcess } from "../test_process.ts";

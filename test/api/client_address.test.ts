@@ -1,6 +1,6 @@
 /** Which address a request counts for. */
 import { expect, test } from "@jest/globals";
-import { clientAddress } from "../../src/api/client_address.ts";
+import { clientAddress } from "../../src/api/front/client_address.ts";
 
 const from = (remoteAddress: string, forwarded?: string) =>
   ({ socket: { remoteAddress }, headers: { "x-forwarded-for": forwarded } }) as never;

@@ -6,7 +6,7 @@ import { Writable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { auditServer } from "graphql-http";
 import { pino } from "pino";
-import { createTokens } from "../../src/api/tokens.ts";
+import { createTokens } from "../../src/api/tokens/tokens.ts";
 import { jwtSecret, startTestProcess } from "../test_process.ts";
 import type { TestProcess } from "../test_process.ts";
 

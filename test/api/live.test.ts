@@ -2,8 +2,8 @@
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { WebSocket } from "ws";
-import { LiveClients } from "../../src/api/live_clients.ts";
-import { createTokens } from "../../src/api/tokens.ts";
+import { LiveClients } from "../../src/api/live/clients.ts";
+import { createTokens } from "../../src/api/tokens/tokens.ts";
 import { openStream, subscribe, tokenOf } from "../live_clients.ts";
 import { waitUntil } from "../test_database.ts";
 import { jwtSecret, metricsToken, startTestProcess } from "../test_process.ts";

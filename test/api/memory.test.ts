@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { createTokens } from "../../src/api/tokens.ts";
+import { createTokens } from "../../src/api/tokens/tokens.ts";
 import { createTestDatabase } from "../test_database.ts";
 import type { TestDatabase } from "../test_database.ts";
 import { jwtSecret, metricsToken } from "../test_process.ts";

@@ -1,6 +1,6 @@
 /** Operators, seen from outside: what they read, what they change, what is kept of it, and what is nobody's business but a member's. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { createTokens } from "../../src/api/tokens.ts";
+import { createTokens } from "../../src/api/tokens/tokens.ts";
 import { waitUntil } from "../test_database.ts";
 import { startTestProcess } from "../test_process.ts";
 import type { Answer, TestProcess } from "../test_process.ts";

@@ -2,7 +2,7 @@
 import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { createTokens } from "../../src/api/tokens.ts";
+import { createTokens } from "../../src/api/tokens/tokens.ts";
 import { waitUntil } from "../test_database.ts";
 import { jwtSecret, startTestProcess } from "../test_process.ts";
 import type { Answer, TestProcess } from "../test_process.ts";

@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { Pool } from "pg";
-import { printGraphqlSchema } from "../../src/api/graphql.ts";
+import { printGraphqlSchema } from "../../src/api/graphql/graphql.ts";
 import { createLogger } from "../../src/logger.ts";
 import { createTestDatabase } from "../test_database.ts";
 import type { TestDatabase } from "../test_database.ts";

@@ -5,7 +5,7 @@ import { SignJWT } from "jose";
 import type { JWTPayload } from "jose";
 import { Client } from "pg";
 import { WebSocket } from "ws";
-import { createTokens } from "../../src/api/tokens.ts";
+import { createTokens } from "../../src/api/tokens/tokens.ts";
 import { startTestProcess } from "../test_process.ts";
 import type { TestProcess } from "../test_process.ts";
 import { waitUntil } from "../test_database.ts";

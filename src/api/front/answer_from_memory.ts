@@ -1,0 +1,188 @@
+/**
+ * In front of Express, a plain handler that answers what was answered before (src/cache/answers.ts) and passes everything else
+ * on, with an ear on what comes of it: a member's reads over REST and GraphQL. It never answers who has no valid token, never
+ * keeps a mutation, an error or introspection, and has a write forget its member's answers before the write is answered.
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { memberHash } from "../../cache/answers.ts";
+import type { Answer, Answers, Flight } from "../../cache/answers.ts";
+import { countAnswer } from "../../metrics/registry.ts";
+import { captureAnswer } from "./captured_answer.ts";
+import type { Handler } from "./chain.ts";
+import type { Caller, Tokens } from "../tokens/tokens.ts";
+
+/** Longer questions are passed on unread. */
+const bodyAtMost = 16 * 1024;
+const restReads = /^\/user\/(?:incentives|incentive\/\d+|rewards)(?:\?|$)/;
+const graphqlPath = /^\/graphql(?:\?|$)/;
+
+/** A question on its way through Express. Over GraphQL only who has parsed it knows whether its answer may be kept. */
+interface Asked {
+  flight: Flight;
+  isKeepable: boolean;
+}
+
+const asked = new WeakMap<IncomingMessage, Asked>();
+
+/** Called by GraphQL before it executes: whether this is nothing but a query of what its member is told the changes of. */
+export function settleKeeping(request: IncomingMessage | undefined, isKeepable: boolean): void {
+  const question = request && asked.get(request);
+  if (!question) return;
+  question.isKeepable = isKeepable;
+  // Nobody waits for a mutation to take its answer.
+  if (!isKeepable) question.flight.end(undefined);
+}
+
+interface Asking {
+  request: IncomingMessage & { body?: Buffer };
+  response: ServerResponse;
+  next: () => void;
+  /** What the answer depends on, besides who asks. */
+  question: string;
+  isKeepable: boolean;
+}
+
+export function answerFromMemory(answers: Answers, tokens: Tokens): Handler {
+  const asMember = (request: IncomingMessage, next: () => void, then: (who: Who) => void): void => {
+    const { authorization } = request.headers;
+    const known = tokens.recall(authorization);
+    if (known) return known.role === "member" ? then(whoIs(known)) : next();
+    // Who is refused here is told so by whoever is next.
+    tokens.verify(authorization).then(
+      (caller) => (caller.role === "member" ? then(whoIs(caller)) : next()),
+      () => next(),
+    );
+  };
+  return (request, response, next) => {
+    const { method = "", url = "", headers } = request;
+    if (method === "GET" && restReads.test(url)) {
+      const asking = { request, response, next, question: url, isKeepable: true };
+      asMember(request, next, (who) => setImmediate(answer, answers, who, asking));
+    } else if (graphqlPath.test(url)) {
+      if (method !== "GET" && !hasShortBody(request)) return next();
+      asMember(request, next, (who) =>
+        readBody(request, (body) => {
+          if (method === "POST") Object.assign(request, { body });
+          const question = `${method} ${url}\0${headers.accept}\0${headers["content-type"]}\0${body.toString("latin1")}`;
+          const asking = { request, response, next, question, isKeepable: false };
+          setImmediate(answer, answers, who, asking);
+        }),
+      );
+    } else if (method === "GET" || method === "HEAD" || method === "OPTIONS") {
+      next();
+    } else {
+      asMember(request, next, ({ member }) => {
+        forgetAround(answers, member, response);
+        next();
+      });
+    }
+  };
+}
+
+interface Who {
+  member: string;
+  /** Begins the keys of their answers. */
+  prefix: string;
+}
+
+const known = new WeakMap<Caller, Who>();
+
+function whoIs(caller: Caller): Who {
+  const before = known.get(caller);
+  if (before) return before;
+  // No id contains a NUL, so that nobody's key can begin with another's.
+  const who = { member: memberHash(caller.userId), prefix: `${caller.role}\0${caller.userId}\0` };
+  known.set(caller, who);
+  return who;
+}
+
+/**
+ * Runs in the phase after the one in which the request was read: a change that had reached this process by then has been
+ * heard by now.
+ */
+function answer(answers: Answers, who: Who, asking: Asking): void {
+  const { request, response } = asking;
+  const key = who.prefix + asking.question;
+  const isToBeFresh = /no-cache|no-store/i.test(request.headers["cache-control"] ?? "");
+  const found = isToBeFresh ? undefined : answers.find(key);
+  if (found) return sendAnswer(request, response, found, "hit");
+  const flight = isToBeFresh ? undefined : answers.join(key);
+  if (!flight) return ask(answers, key, who.member, asking);
+  void flight.answer.then((shared) => {
+    if (shared) sendAnswer(request, response, shared, "miss");
+    else ask(answers, key, who.member, asking);
+  });
+}
+
+/** Lets Express answer, and keeps what it says. */
+function ask(answers: Answers, key: string, member: string, asking: Asking): void {
+  const { request, response, next, isKeepable } = asking;
+  const flight = answers.begin(key, member);
+  const question = { flight, isKeepable };
+  asked.set(request, question);
+  response.once("close", () => flight.end(undefined));
+  captureAnswer(response, (captured) => {
+    const isAnswer = question.isKeepable && captured !== undefined;
+    const isKept = flight.end(isAnswer ? captured : undefined);
+    if (isAnswer) sendAnswer(request, response, captured, isKept ? "miss" : "live");
+    return isAnswer;
+  });
+  next();
+}
+
+type How = "hit" | "miss" | "live";
+
+/** Over POST there is nothing to compare: whoever posts wants the answer. */
+function sendAnswer(
+  { method, headers }: IncomingMessage,
+  response: ServerResponse,
+  { body, etag, contentType }: Answer,
+  how: How,
+): void {
+  const isKnown = method === "GET" && matches(headers["if-none-match"], etag);
+  countAnswer(how, isKnown);
+  const vary = response.getHeader("vary");
+  const always = [
+    ["ETag", etag],
+    ["Cache-Control", "private, no-cache"],
+    ["Vary", `${vary === undefined ? "" : `${String(vary)}, `}Authorization, Accept`],
+    ["X-Cache", how],
+  ].flat();
+  if (isKnown) {
+    response.writeHead(304, always).end();
+    return;
+  }
+  const length = String(body.length);
+  response.writeHead(200, ["Content-Type", contentType, "Content-Length", length, ...always]);
+  response.end(body);
+}
+
+function matches(ifNoneMatch: string | undefined, etag: string): boolean {
+  if (ifNoneMatch === undefined) return false;
+  if (ifNoneMatch === etag || ifNoneMatch.trim() === "*") return true;
+  return ifNoneMatch.split(",").some((one) => one.trim().replace(/^W\//, "") === etag);
+}
+
+/** At its start, and before a byte of its answer is sent: whoever is told of a write reads it from then on. */
+function forgetAround(answers: Answers, member: string, response: ServerResponse): void {
+  const forget = (): void => answers.forget([member]);
+  const writeHead = response.writeHead.bind(response) as (...args: unknown[]) => ServerResponse;
+  response.writeHead = (...args: unknown[]) => {
+    forget();
+    return writeHead(...args);
+  };
+  response.once("close", forget);
+  forget();
+}
+
+function hasShortBody({ method, headers }: IncomingMessage): boolean {
+  const length = Number(headers["content-length"] ?? Number.NaN);
+  return method === "POST" && length <= bodyAtMost && headers["content-encoding"] === undefined;
+}
+
+/** Never calls back when the client goes away before the end. */
+function readBody(request: IncomingMessage, then: (body: Buffer) => void): void {
+  const chunks: Buffer[] = [];
+  request.on("data", (chunk: Buffer) => chunks.push(chunk));
+  request.once("end", () => then(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)));
+}

@@ -1,0 +1,40 @@
+/**
+ * The handlers in front of Express, in the order in which a request meets them: plain functions of node:http, because what is
+ * refused or answered from memory must not pay for a router. Called by server.ts. A handler answers, or calls `next`; what
+ * it throws, at once or later, is answered as a problem.
+ */
+import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
+import type { Logger } from "../../logger.ts";
+import { answerError } from "../problems.ts";
+
+export type Handler = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  next: (error?: unknown) => void,
+) => void | Promise<void>;
+
+/** One listener that asks each handler in turn and leaves to `last` what none of them answered. */
+export function chain(handlers: Handler[], last: RequestListener, logger: Logger): RequestListener {
+  return (request, response) => {
+    const ask = (position: number): void => {
+      const handler = handlers[position];
+      if (!handler) return last(request, response);
+      const refuse = (error: unknown): void => answerError(response, error, logger);
+      const next = (error?: unknown): void => (error ? refuse(error) : ask(position + 1));
+      try {
+        void Promise.resolve(handler(request, response, next)).catch(refuse);
+      } catch (error) {
+        refuse(error);
+      }
+    };
+    ask(0);
+  };
+}
+
+/** For what must not stand between this process and those who watch it. */
+export function exceptProbes(handler: Handler): Handler {
+  return (request, response, next) => {
+    const isProbe = /^\/(?:healthz|readyz|metrics)$/.test(request.url ?? "");
+    return isProbe ? next() : handler(request, response, next);
+  };
+}

@@ -1,0 +1,66 @@
+/**
+ * How much one client may ask in a minute: in the chain before anything is answered, also from memory, so it asks no database.
+ * Whoever has a token that this process knows counts as its member, wherever they are; all others count by their address,
+ * so that strangers do not lock out the members behind the same one. Failed tokens have a smaller limit of their own.
+ */
+import type { ServerResponse } from "node:http";
+import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
+import type { Handler } from "./chain.ts";
+import { clientAddress } from "./client_address.ts";
+import { Problem } from "../problems.ts";
+import type { Tokens } from "../tokens/tokens.ts";
+
+/** Requests in a minute; 0: as many as they like. */
+export interface RateLimits {
+  perMember: number;
+  perAddress: number;
+  failuresPerAddress: number;
+  /** How many proxies stand in front of this process. */
+  trustedProxies: number;
+}
+
+export function limitRates(limits: RateLimits, tokens: Tokens): Handler {
+  const { perMember, perAddress, failuresPerAddress, trustedProxies } = limits;
+  const members = createLimiter(perMember);
+  const addresses = createLimiter(perAddress);
+  const failures = createLimiter(failuresPerAddress);
+  return async (request, response, next) => {
+    const known = tokens.recall(request.headers.authorization);
+    const limiter = known ? members : addresses;
+    const key = known ? `${known.role} ${known.userId}` : clientAddress(request, trustedProxies);
+    try {
+      const failed = known ? null : await failures?.get(key);
+      if (failed && failed.consumedPoints >= failuresPerAddress) throw failed;
+      await limiter?.consume(key);
+    } catch (refused) {
+      if (!(refused instanceof RateLimiterRes)) throw refused;
+      return next(tooMany(response, refused, known ? perMember : perAddress));
+    }
+    if (!known && failures) {
+      response.once("finish", () => {
+        if (response.statusCode === 401) void failures.penalty(key);
+      });
+    }
+    next();
+  };
+}
+
+function createLimiter(points: number): RateLimiterMemory | undefined {
+  return points > 0 ? new RateLimiterMemory({ points, duration: 60 }) : undefined;
+}
+
+function tooMany(
+  response: ServerResponse,
+  { msBeforeNext }: RateLimiterRes,
+  limit: number,
+): Problem {
+  const seconds = Math.max(1, Math.ceil(msBeforeNext / 1000));
+  response.setHeader("Retry-After", seconds);
+  response.setHeader("RateLimit-Policy", `"minute";q=${limit};w=60`);
+  response.setHeader("RateLimit", `"minute";r=0;t=${seconds}`);
+  return new Problem(
+    429,
+    "Too many requests",
+    `More was asked than one client may in a minute. Try again in ${seconds} s.`,
+  );
+}

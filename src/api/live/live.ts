@@ -1,0 +1,50 @@
+/**
+ * What stays connected to be told of completions: subscriptions over WebSocket, and Server-Sent Events. Puts both together for
+ * server.ts, with one count of connections and one queue of reading for both.
+ */
+import type { Server } from "node:http";
+import type { Router } from "express";
+import type { Pool } from "pg";
+import type { GrafservBase } from "postgraphile/grafserv";
+import type { Completions } from "../../live/completions.ts";
+import type { Logger } from "../../logger.ts";
+import { eventStream } from "../rest/event_stream.ts";
+import { serveGraphqlSocket } from "../graphql/socket.ts";
+import { LiveClients } from "./clients.ts";
+import { createPatientReader } from "../front/patient_reader.ts";
+import type { Tokens } from "../tokens/tokens.ts";
+
+export interface LiveOptions {
+  /** Connects as the authenticator. */
+  pool: Pool;
+  tokens: Tokens;
+  completions: Completions;
+  /** How many connections of both kinds this process holds. */
+  atMost: number;
+  logger: Logger;
+}
+
+export interface Live {
+  /** GET /user/incentives/events. */
+  routes: Router;
+  /** WebSocket at /graphql, until `stop`. */
+  serveSockets(server: Server, serv: GrafservBase): void;
+  /** Ends every connection. */
+  stop(): void;
+}
+
+export function createLive({ pool, tokens, completions, atMost, logger }: LiveOptions): Live {
+  const clients = new LiveClients(tokens, atMost);
+  const read = createPatientReader();
+  let sockets: { stop(): void } | undefined;
+  return {
+    routes: eventStream({ pool, clients, completions, read, logger }),
+    serveSockets(server, serv) {
+      sockets = serveGraphqlSocket({ server, serv, clients, completions, read, atMost, logger });
+    },
+    stop() {
+      clients.stop();
+      sockets?.stop();
+    },
+  };
+}
