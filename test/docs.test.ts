@@ -132,7 +132,7 @@ test("the pages of a list come one after the other", async () => {
 
 test("every code of an error is listed, and every listed one is given", async () => {
   const folder = path.join(project, "src", "api");
-  const files = (await readdir(folder)).filter((name) => name.endsWith(".ts"));
+  const files = (await readdir(folder, { recursive: true })).filter((name) => name.endsWith(".ts"));
   const sources = await Promise.all(files.map((name) => readFile(path.join(folder, name), "utf8")));
   const given = sources.flatMap((source) =>
     [...source.matchAll(/new Problem\(\s*(\d{3}),\s*"([^"]+)"/g)].map(
