@@ -129,10 +129,13 @@ export class Completions {
 
   async #tellWhatCame(): Promise<void> {
     const asked = [...this.#feeds];
-    const waiting = groupByMember(asked);
+    const positions = new Set(
+      asked.map(([, since]) => since).filter((since) => since !== undefined),
+    );
+    const members = new Set(asked.map(([{ userId }]) => userId));
     const events = await this.#ask<HeardEvent>("select * from api.read_completions($1, $2)", [
-      waiting.map(({ since }) => since),
-      waiting.map(({ userId }) => userId),
+      [...positions],
+      [...members],
     ]);
     // Nobody can have been told anything in between: one question at a time.
     this.#position = events[0]?.position;
@@ -155,15 +158,6 @@ export class Completions {
     };
     return (await this.#options.pool.query<Row>(query)).rows;
   }
-}
-
-/** Each position and member once; who has no position yet waits for it. */
-function groupByMember(feeds: [Feed, string | undefined][]): { since: string; userId: string }[] {
-  const waiting = new Map<string, { since: string; userId: string }>();
-  for (const [{ userId }, since] of feeds) {
-    if (since !== undefined) waiting.set(`${since} ${userId}`, { since, userId });
-  }
-  return [...waiting.values()];
 }
 
 /** After each event those behind it are still pending. */
