@@ -114,16 +114,15 @@ function textOf({ id, occurredAt, cursor }: Completion, incentive: string): stri
 async function write(response: Response, text: string): Promise<boolean> {
   if (response.write(text)) return true;
   return new Promise((resolve) => {
-    const timer = setTimeout(() => {
-      drop(response);
-      resolve(false);
-    }, READ_WITHIN_MS);
-    const settle = (isRoom: boolean) => (): void => {
+    const settle = (isRoom: boolean): void => {
       clearTimeout(timer);
+      response.off("drain", onDrain).off("close", onClose);
       resolve(isRoom);
     };
-    response.once("drain", settle(true));
-    response.once("close", settle(false));
+    const onDrain = (): void => settle(true);
+    const onClose = (): void => settle(false);
+    const timer = setTimeout(() => drop(response), READ_WITHIN_MS);
+    response.once("drain", onDrain).once("close", onClose);
   });
 }
 
