@@ -28,6 +28,7 @@ import { limitRates } from "./front/rate_limits.ts";
 import type { RateLimits } from "./front/rate_limits.ts";
 import { restRoutes } from "./rest/reads.ts";
 import { securityHeaders } from "./front/security_headers.ts";
+import { SharedRates } from "./front/shared_rates.ts";
 import type { Tokens } from "./tokens/tokens.ts";
 
 export interface ApiOptions {
@@ -82,13 +83,14 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   app.use(restRoutes({ pool, tokens, evaluators }));
   app.use("/graphql", requireCaller(tokens));
   const server = createServer(timeouts);
+  const sharedRates = new SharedRates(pool, logger);
   // A request meets these in this order, and Express last.
   const inFront = [
     securityHeaders(options.production),
     ...crossOrigin(options.corsOrigins),
     exceptProbes(guardConnections(server, options.connections)),
     refuseTwoAuthorizations,
-    exceptProbes(limitRates(options.rateLimits, tokens)),
+    exceptProbes(limitRates(options.rateLimits, tokens, sharedRates)),
     ...(answers ? [answerFromMemory(answers, tokens)] : []),
     exceptProbes(refuseWhenFull(pool)),
   ];
@@ -104,6 +106,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     async stop() {
       live.stop();
       await close(server);
+      sharedRates.stop();
       await graphql.release();
     },
   };

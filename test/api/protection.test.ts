@@ -1,7 +1,7 @@
 /** What keeps one client from taking what belongs to all: rates, origins, slow and too many connections, a full queue. */
 import { connect } from "node:net";
 import type { Socket } from "node:net";
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { createTokens } from "../../src/api/tokens/tokens.ts";
 import { waitUntil } from "../test_database.ts";
 import { jwtSecret, startTestProcess } from "../test_process.ts";
@@ -31,7 +31,15 @@ const repeat = async (n: number, ask: () => Promise<Answer>): Promise<number[]> 
   return statuses;
 };
 
+/** Counting begins anew with each minute of the clock. */
+async function nextMinuteUnless(secondsAreLeft: number): Promise<void> {
+  const left = 60_000 - (Date.now() % 60_000);
+  if (left < secondsAreLeft * 1000) await new Promise((resolve) => setTimeout(resolve, left));
+}
+
 describe("rates", () => {
+  beforeEach(() => nextMinuteUnless(5), 10_000);
+
   test("one member who asks too much gets a 429 that says when to come back; nobody else does", async () => {
     await inProcess({ RATE_LIMIT_PER_MEMBER: "5" }, async (limited) => {
       const authorization = `Bearer ${await createTokens(jwtSecret).sign("greedy", "1h")}`;
@@ -64,6 +72,26 @@ describe("rates", () => {
       expect((await limited.ask("/healthz")).status).toBe(200);
     });
   });
+
+  test("a limit is one over all processes", async () => {
+    const settings = { RATE_LIMIT_PER_MEMBER: "20" };
+    await nextMinuteUnless(10);
+    await inProcess(settings, (one) =>
+      inProcess(settings, async (other) => {
+        const authorization = `Bearer ${await createTokens(jwtSecret).sign("wanderer", "1h")}`;
+        const askOf = (app: TestProcess) => () =>
+          app.ask("/user/rewards", { headers: { authorization } });
+        await repeat(1, askOf(one));
+        await repeat(1, askOf(other));
+        expect(await repeat(15, askOf(one))).not.toContain(429);
+        await repeat(2, askOf(other));
+        await new Promise((resolve) => setTimeout(resolve, 1500));
+        const statuses = await repeat(15, askOf(other));
+        expect(statuses).toContain(429);
+        expect(statuses.indexOf(429)).toBeLessThanOrEqual(4);
+      }),
+    );
+  }, 60_000);
 
   test("strangers count by their address, as the trusted proxy saw it", async () => {
     const settings = { RATE_LIMIT_PER_ADDRESS: "2", TRUSTED_PROXIES: "1" };

@@ -1,5 +1,5 @@
 /**
- * How much one client may ask in a minute: in the chain before anything is answered, also from memory, so it asks no database.
+ * How much one client may ask in a minute: in the chain before anything is answered, also from memory, so it waits for no database.
  * Whoever has a token that this process knows counts as its member, wherever they are; all others count by their address,
  * so that strangers do not lock out the members behind the same one. Failed tokens have a smaller limit of their own.
  */
@@ -8,6 +8,8 @@ import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 import type { Handler } from "./chain.ts";
 import { clientAddress } from "./client_address.ts";
 import { Problem } from "../problems.ts";
+import { keyOf } from "./shared_rates.ts";
+import type { SharedRates } from "./shared_rates.ts";
 import type { Tokens } from "../tokens/tokens.ts";
 
 /** Requests in a minute; 0: as many as they like. */
@@ -19,7 +21,7 @@ export interface RateLimits {
   trustedProxies: number;
 }
 
-export function limitRates(limits: RateLimits, tokens: Tokens): Handler {
+export function limitRates(limits: RateLimits, tokens: Tokens, shared: SharedRates): Handler {
   const { perMember, perAddress, failuresPerAddress, trustedProxies } = limits;
   const members = createLimiter(perMember);
   const addresses = createLimiter(perAddress);
@@ -27,14 +29,19 @@ export function limitRates(limits: RateLimits, tokens: Tokens): Handler {
   return async (request, response, next) => {
     const known = tokens.recall(request.headers.authorization);
     const limiter = known ? members : addresses;
-    const key = known ? `${known.role} ${known.userId}` : clientAddress(request, trustedProxies);
+    const client = known ? `${known.role} ${known.userId}` : clientAddress(request, trustedProxies);
+    const minute = Math.floor(Date.now() / 60_000);
+    const key = keyOf(minute, client);
+    const failed = known ? null : await failures?.get(key);
+    if (failed && failed.consumedPoints >= failuresPerAddress) {
+      return next(tooMany(response, failuresPerAddress));
+    }
     try {
-      const failed = known ? null : await failures?.get(key);
-      if (failed && failed.consumedPoints >= failuresPerAddress) throw failed;
-      await limiter?.consume(key);
+      const used = await limiter?.consume(key);
+      if (limiter && used) shared.note(limiter, client, minute, used.consumedPoints);
     } catch (refused) {
       if (!(refused instanceof RateLimiterRes)) throw refused;
-      return next(tooMany(response, refused, known ? perMember : perAddress));
+      return next(tooMany(response, known ? perMember : perAddress));
     }
     if (!known && failures) {
       response.once("finish", () => {
@@ -49,12 +56,9 @@ function createLimiter(points: number): RateLimiterMemory | undefined {
   return points > 0 ? new RateLimiterMemory({ points, duration: 60 }) : undefined;
 }
 
-function tooMany(
-  response: ServerResponse,
-  { msBeforeNext }: RateLimiterRes,
-  limit: number,
-): Problem {
-  const seconds = Math.max(1, Math.ceil(msBeforeNext / 1000));
+/** Until the clock's next minute, which is the same for all processes. */
+function tooMany(response: ServerResponse, limit: number): Problem {
+  const seconds = 60 - (Math.floor(Date.now() / 1000) % 60);
   response.setHeader("Retry-After", seconds);
   response.setHeader("RateLimit-Policy", `"minute";q=${limit};w=60`);
   response.setHeader("RateLimit", `"minute";r=0;t=${seconds}`);

@@ -25,6 +25,7 @@ export const limits = {
 export const limitRules: ValidationRule[] = [
   maxAliasesRule({
     n: limits.aliases,
+    allowList: [],
     propagateOnRejection: false,
     onReject: [
       reporting("TOO_MANY_ALIASES", `An operation may have ${limits.aliases} aliases at the most.`),

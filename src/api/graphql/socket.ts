@@ -97,6 +97,7 @@ function protocolOf(options: GraphqlSocketOptions): Protocol {
         return [
           new GraphQLError(
             `A connection may have ${SUBSCRIPTIONS_AT_MOST} subscriptions; complete one.`,
+            { extensions: { code: "TOO_MANY_REQUESTS" } },
           ),
         ];
       }
@@ -104,7 +105,9 @@ function protocolOf(options: GraphqlSocketOptions): Protocol {
       if (!prepared || Array.isArray(prepared)) return prepared;
       const { document, operationName } = prepared as ExecutionArgs;
       const kind = getOperationAST(document, operationName)?.operation;
-      return kind === "query" || kind === "mutation" ? [new GraphQLError(refusal)] : prepared;
+      return kind === "query" || kind === "mutation"
+        ? [new GraphQLError(refusal, { extensions: { code: "METHOD_NOT_ALLOWED" } })]
+        : prepared;
     },
     subscribe: (args) => answerEvents(options, args as ExecutionArgs) as never,
   };
