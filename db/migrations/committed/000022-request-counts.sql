@@ -1,5 +1,5 @@
---! Previous: sha1:c32025ce19b71b0eafdda17a5f986db93d18bcb0
---! Hash: sha1:a5544beca356e7ff0b1f4f1f7dc1d84de03a7be2
+--! Previous: sha1:8df64fb6e0d363a41153c431f7e539b5f54c38de
+--! Hash: sha1:755e21e874dce5d411a21d5fcbcea257ff104068
 --! Message: request counts
 
 -- How often a client asked, over all API processes. Each process counts in memory, because a request that is answered from
