@@ -201,6 +201,11 @@ describe("who may not", () => {
 describe("over WebSocket", () => {
   test.each([
     ["a query", "{ userIncentives { nodes { id } } }", "Only subscriptions go over WebSocket"],
+    [
+      "what HTTP would refuse as too much",
+      `subscription { incentiveCompleted { ${Array.from({ length: 200 }, (_, at) => `a${at}: id`).join(" ")} } }`,
+      "alias",
+    ],
     ["an unknown field", "subscription { nobody { id } }", "Cannot query field"],
     [
       "two subscriptions in one",
