@@ -19,6 +19,11 @@ export interface JudgingPoolOptions {
   processes: number;
   /** How long one row may take, in milliseconds. */
   rowTimeoutMs: number;
+  /**
+   * How long rows may take one after the other; the rest is left unjudged then. Whoever asks holds a transaction meanwhile, which
+   * the server ends when nothing happens in it for 10 s (database/pools.ts), and that would be so at each try.
+   */
+  enoughMs: number;
   /** How long all rows of a call may take once one was too long; the rest is left unjudged then. */
   deadlineMs: number;
   /** How much memory a process's JavaScript may take, in MB. Buffers are outside of it; the time bounds those. */
@@ -29,6 +34,7 @@ export const judgingDefaults = {
   evaluatorsFolder: fileURLToPath(new URL("../evaluators", import.meta.url)),
   processes: 1,
   rowTimeoutMs: 1000,
+  enoughMs: 1000,
   deadlineMs: 3000,
   memoryMb: 256,
 } as const;
@@ -66,7 +72,7 @@ export class JudgingPool {
     });
   }
 
-  /** The rows judged, in any order: all of them, unless the deadline passed. */
+  /** The rows judged, in any order: all of them, unless there was no time for some. Never none. */
   async judge(
     rows: RowToJudge[],
     incentives: ReadonlyMap<number, Incentive>,
@@ -98,7 +104,8 @@ export class JudgingPool {
     now: number,
   ): Promise<JudgedRow[] | { position: number; error: string }> {
     const slot = this.#takeSlot();
-    const task: JudgingTask = { rows, incentives: [...incentives], now, slot };
+    const { enoughMs } = this.#options;
+    const task: JudgingTask = { rows, incentives: [...incentives], now, enoughMs, slot };
     const call = this.#pool.exec("judgeRows", [task]) as workerpool.Promise<JudgedRow[], Error>;
     const stopWatching = this.#watch(slot, () => {
       call.cancel();

@@ -25,6 +25,8 @@ export interface JudgingTask {
   incentives: [id: number, incentive: Incentive][];
   /** The moment of judgement, in milliseconds since 1970. */
   now: number;
+  /** How long to go on, in milliseconds; the first row is judged in any case. */
+  enoughMs: number;
   /** Where in the positions' file to write which row is in hand, so that who is watching knows which one is to blame. */
   slot: number;
 }
@@ -39,22 +41,33 @@ const registry = await loadEvaluators(evaluatorsFolder);
 const positions = openSync(positionsFile ?? "", "r+");
 const inHand = new Int32Array(1);
 
-function judgeRows({ rows, incentives, now, slot }: JudgingTask): JudgedRow[] {
+function judgeRows({ rows, incentives, now, enoughMs, slot }: JudgingTask): JudgedRow[] {
   const catalogue = new Map(incentives);
   const moment = Temporal.Instant.fromEpochMilliseconds(now);
-  return rows.map((row, index) => {
+  const deadline = performance.now() + enoughMs;
+  const judged: JudgedRow[] = [];
+  for (const [index, row] of rows.entries()) {
+    if (index > 0 && performance.now() >= deadline) break;
     inHand[0] = index;
     writeSync(positions, inHand, 0, 4, 4 * slot);
-    try {
-      const incentive = catalogue.get(row.incentive_id);
-      if (!incentive) throw new Error("The incentive is not in the catalogue");
-      const data: unknown = JSON.parse(row.data);
-      const { status, progress, explanation } = judge(registry, incentive, { data, now: moment });
-      return { id: row.id, status, progress, explanation: arrayElement(explanation) };
-    } catch (error) {
-      return { id: row.id, error: errorClass(error) };
-    }
-  });
+    judged.push(judgeRow(row, catalogue.get(row.incentive_id), moment));
+  }
+  return judged;
+}
+
+function judgeRow(
+  row: RowToJudge,
+  incentive: Incentive | undefined,
+  now: Temporal.Instant,
+): JudgedRow {
+  try {
+    if (!incentive) throw new Error("The incentive is not in the catalogue");
+    const data: unknown = JSON.parse(row.data);
+    const { status, progress, explanation } = judge(registry, incentive, { data, now });
+    return { id: row.id, status, progress, explanation: arrayElement(explanation) };
+  } catch (error) {
+    return { id: row.id, error: errorClass(error) };
+  }
 }
 
 /** JSON has no control characters, so that what JSON escapes in it, quotes and backslashes, is what an array's element does. */

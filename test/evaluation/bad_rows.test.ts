@@ -116,6 +116,27 @@ test("a batch with several rows that never return says how many it left, and the
   ]);
 });
 
+test("many rows that each take their time are judged in several batches, none of which the server ends", async () => {
+  await database.pool.query(
+    `insert into app.user_incentives (user_id, incentive_id, data)
+    select 'slow' || n, incentives.id, '{"does": "dawdles"}'
+    from app.incentives, generate_series(1, 100) as n
+    where key = 'bad'`,
+  );
+  const client = await database.pool.connect();
+  // As of all connections of a worker, but sooner.
+  await client.query("set idle_in_transaction_session_timeout = '2500ms'");
+  for (let left = 100, next = 0; left > 0; left = next) {
+    ({ left: next } = await evaluateBatch(client, judging, { limit: 1000, after: "0" }));
+    expect(next).toBeLessThan(left);
+  }
+  client.release(true);
+  const { rows } = await database.pool.query(
+    "select status, count(*)::int from app.user_incentives where user_id like 'slow%' group by status",
+  );
+  expect(rows).toEqual([{ status: "completed", count: 100 }]);
+});
+
 test.each([
   ["throws", "RangeError"],
   ["never returns", "EvaluationTookTooLong"],

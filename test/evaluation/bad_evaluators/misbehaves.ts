@@ -9,6 +9,10 @@ const hoard: unknown[] = [];
 
 const deeds: Record<string, () => unknown> = {
   behaves: () => ({ status: "completed", progress: 1, explanation: [] }),
+  dawdles: () => {
+    for (const end = Date.now() + 40; Date.now() < end;);
+    return { status: "completed", progress: 1, explanation: [] };
+  },
   throws: () => {
     throw new RangeError("with what the member recorded in its message");
   },
