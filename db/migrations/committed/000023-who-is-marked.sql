@@ -1,5 +1,5 @@
---! Previous: sha1:c32025ce19b71b0eafdda17a5f986db93d18bcb0
---! Hash: sha1:5996bf3e15879888d57b372007cb2eecf6193864
+--! Previous: sha1:755e21e874dce5d411a21d5fcbcea257ff104068
+--! Hash: sha1:443e15dae93574d7e6b4f375a6ae50dd3f5ad89d
 --! Message: who is marked
 
 -- Who is marked stale, more exactly.
