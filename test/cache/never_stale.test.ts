@@ -207,7 +207,7 @@ const wrongCaches: [string, string, string, string][] = [
   [
     "does not mark on a change by hand",
     "app.tg_user_incentives__record_change",
-    "perform app.mark_stale(array[old.user_id])",
+    "perform app.mark_stale(array[coalesce(new.user_id, old.user_id)])",
     "perform 1",
   ],
 ];
