@@ -203,6 +203,29 @@ describe("connections", () => {
     for (const { socket } of slow) socket.destroy();
   }, 60_000);
 
+  test("what asks for another protocol where there is none is refused, closed, and may break off", async () => {
+    const ask =
+      "GET /elsewhere HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    // It reads nothing and closes nothing by itself.
+    const kept = connect({ port: Number(new URL(app.url).port), allowHalfOpen: true });
+    kept.on("error", () => {}).write(ask);
+    const ended = new Promise((resolve) => kept.once("end", resolve));
+    kept.resume();
+    await ended;
+    await waitUntil("the other side is closed too", async () => {
+      kept.write("?");
+      return kept.destroyed;
+    });
+    for (let i = 0; i < 100; i++) {
+      const { socket, closed } = open(app.url);
+      await new Promise((resolve) => socket.once("connect", resolve));
+      socket.write(ask);
+      setTimeout(() => socket.resetAndDestroy(), i % 3);
+      await closed;
+    }
+    expect((await app.ask("/healthz")).status).toBe(200);
+  });
+
   test("too many of them are answered with a 503, those who watch are not", async () => {
     await inProcess({ API_CONNECTIONS: "5" }, async (limited) => {
       const held = Array.from({ length: 5 }, () => open(limited.url));

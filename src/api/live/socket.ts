@@ -34,6 +34,8 @@ export function serveWebSockets(options: LiveSocketOptions): { stop(): void } {
     handleProtocols: options.protocols,
   });
   const onUpgrade = (request: IncomingMessage, connection: Duplex, head: Buffer): void => {
+    // Nobody else listens to it any more, and what nobody listens to would end the process.
+    connection.on("error", () => {});
     if (request.url?.split("?")[0] !== options.path) return refuse(connection, "404 Not Found");
     if (sockets.clients.size >= options.atMost)
       return refuse(connection, "503 Service Unavailable");
@@ -102,6 +104,8 @@ function keepAlive(socket: WebSocket): void {
   socket.once("close", () => clearInterval(timer));
 }
 
+/** Not left to the other side to close: no time-out of the HTTP server reaches it here. */
 function refuse(connection: Duplex, status: string): void {
+  connection.once("finish", () => connection.destroy());
   connection.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
 }
