@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Client } from "pg";
 import { createTokens } from "../../src/api/tokens/tokens.ts";
 import { waitUntil } from "../test_database.ts";
-import { startTestProcess } from "../test_process.ts";
+import { jwtSecret, startTestProcess } from "../test_process.ts";
 import type { TestProcess } from "../test_process.ts";
 
 const birth = { birth_date: "2021-09-15 15:30:00", date: "2021-09-15 17:15:00" };
@@ -228,6 +228,53 @@ describe("a member who writes", () => {
       const after = await one.ask("/user/incentives", { user: "erin" });
       expect(after.body.incentives[0].data).toHaveLength(round);
     }
+  });
+
+  test("and goes away before the write is over reads it too when it is", async () => {
+    await recordEntry(one, "gus", "before");
+    await waitUntilJudged("gus");
+    const lock = "select from app.user_incentives where user_id = 'gus' for update";
+    const [holder, next] = [await one.database.pool.connect(), await one.database.pool.connect()];
+    const untilSoManyWait = (count: number) =>
+      waitUntil(`${count} wait for the row`, async () => {
+        const { rows } = await one.database.pool.query(
+          `select distinct pid from pg_locks where not granted
+          and pid in (select pid from pg_stat_activity where datname = current_database())`,
+        );
+        return rows.length === count;
+      });
+    await holder.query("begin");
+    await holder.query(lock);
+    const away = new AbortController();
+    const token = await createTokens(jwtSecret).sign("gus", "1h");
+    const writing = fetch(`${one.url}/user/incentives`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: JSON.stringify({
+        incentive: "health_data_log",
+        data: { date: "2021-09-16 17:15:00", data: [{ type: "mood", value: "after" }] },
+      }),
+      signal: away.signal,
+    });
+    await untilSoManyWait(1);
+    // From when the write is over the worker is kept away from the row, and tells nobody of it.
+    await next.query("begin");
+    const locked = next.query(lock);
+    await untilSoManyWait(2);
+    away.abort();
+    await expect(writing).rejects.toThrow(/abort/);
+    await waitUntil(
+      "it is in memory",
+      async () => (await how(one, "/user/incentives", "gus")) === "hit",
+    );
+    await holder.query("rollback");
+    await locked;
+    await waitUntil("it is read", async () => {
+      const { body } = await one.ask("/user/incentives", { user: "gus" });
+      return body.incentives[0].data.length === 2;
+    });
+    await next.query("rollback");
+    for (const client of [holder, next]) client.release();
   });
 });
 

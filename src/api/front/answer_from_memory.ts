@@ -163,13 +163,16 @@ function matches(ifNoneMatch: string | undefined, etag: string): boolean {
   return ifNoneMatch.split(",").some((one) => one.trim().replace(/^W\//, "") === etag);
 }
 
-/** At its start, and before a byte of its answer is sent: whoever is told of a write reads it from then on. */
+/**
+ * At its start, and before a byte of its answer is sent: whoever is told of a write reads it from then on. A response whose client
+ * has gone is ended too, when the write is done; its head is written by nobody.
+ */
 function forgetAround(answers: Answers, member: string, response: ServerResponse): void {
   const forget = (): void => answers.forget([member]);
-  const writeHead = response.writeHead.bind(response) as (...args: unknown[]) => ServerResponse;
-  response.writeHead = (...args: unknown[]) => {
+  const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse;
+  response.end = (...args: unknown[]) => {
     forget();
-    return writeHead(...args);
+    return end(...args);
   };
   response.once("close", forget);
   forget();
