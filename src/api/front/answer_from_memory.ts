@@ -142,19 +142,18 @@ function sendAnswer(
   const isKnown = method === "GET" && matches(headers["if-none-match"], etag);
   countAnswer(how, isKnown);
   const vary = response.getHeader("vary");
-  const always = [
-    ["ETag", etag],
-    ["Cache-Control", "private, no-cache"],
-    ["Vary", `${vary === undefined ? "" : `${String(vary)}, `}Authorization, Accept`],
-    ["X-Cache", how],
-  ].flat();
+  const always = {
+    ETag: etag,
+    "Cache-Control": "private, no-cache",
+    Vary: vary === undefined ? "Authorization, Accept" : `${String(vary)}, Authorization, Accept`,
+    "X-Cache": how,
+  };
   if (isKnown) {
     response.writeHead(304, always).end();
     return;
   }
-  const length = String(body.length);
-  response.writeHead(200, ["Content-Type", contentType, "Content-Length", length, ...always]);
-  response.end(body);
+  const whole = { ...always, "Content-Type": contentType, "Content-Length": body.length };
+  response.writeHead(200, whole).end(body);
 }
 
 function matches(ifNoneMatch: string | undefined, etag: string): boolean {
