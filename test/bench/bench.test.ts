@@ -7,15 +7,21 @@ import { toTable } from "./report.ts";
 import { measureRefresh } from "./refresh.ts";
 import { closeAll } from "./resources.ts";
 import { fill } from "./rows.ts";
+import { startWorker } from "./programs.ts";
 import { makeTemplate } from "./server.ts";
 import type { Clone } from "./server.ts";
+import { measureStaleness } from "./staleness.ts";
 import { median, percentile, toRow } from "./statistics.ts";
 
 let clone: Clone;
 
 beforeAll(async () => {
-  const { TEST_SUPERUSER_URL: superuserUrl = "", TEST_OWNER_URL: ownerUrl = "" } = process.env;
-  clone = await makeTemplate({ superuserUrl, ownerUrl }, 3);
+  const {
+    TEST_SUPERUSER_URL: superuserUrl = "",
+    TEST_OWNER_URL: ownerUrl = "",
+    TEST_AUTHENTICATOR_URL: authenticatorUrl = "",
+  } = process.env;
+  clone = await makeTemplate({ superuserUrl, ownerUrl, authenticatorUrl }, 3);
 });
 
 afterAll(() => closeAll());
@@ -81,6 +87,15 @@ describe("a run", () => {
     expect(rows).toHaveLength(5);
     expect(rows.filter(({ median: value }) => !(value > 0))).toEqual([]);
   }, 30_000);
+
+  test("of the reads finds nothing stale among members who write as they read", async () => {
+    const database = await clone();
+    const worker = await startWorker(database.ownerUrl);
+    const stale = await measureStaleness({ database, reads: 1500, members: 20, say: () => {} });
+    await worker.stop();
+    expect(stale).toEqual({ reads: expect.any(Number), afterOwnWrite: 0, afterHeard: 0 });
+    expect(stale.reads).toBeGreaterThanOrEqual(1500);
+  }, 60_000);
 
   test("fails when a row is not judged, or a reward or an event is missing", async () => {
     const database = await clone();

@@ -1,11 +1,12 @@
 /**
- * `npm run bench -- writes|drain|latency|refresh`: how fast we are beside what else one would use, real programs side by side on
+ * `npm run bench -- writes|drain|latency|refresh|reads`: how fast we are beside what else one would use, real programs side by side on
  * one server in one run. Called by a person or a pipeline. It fails when counts are wrong, not when a bar is missed: that
  * stands in the table, and whoever calls it decides.
  */
 import { Option, program } from "commander";
 import { measureDrain } from "./drain.ts";
 import { measureLatency } from "./latency.ts";
+import { measureReads } from "./reads.ts";
 import { measureRefresh } from "./refresh.ts";
 import { say, toTable, writeJson } from "./report.ts";
 import { closeAfter, closeAll, closeOnSignals, wasStopped } from "./resources.ts";
@@ -22,7 +23,14 @@ interface Flags {
 
 type Suite = (urls: ServerUrls, flags: Flags) => Promise<Row[]>;
 
-const suites: Record<string, { description: string; measure: Suite }> = {
+interface SuiteOptions {
+  description: string;
+  measure: Suite;
+  /** A library the server starts with. */
+  preload?: string;
+}
+
+const suites: Record<string, SuiteOptions> = {
   writes: {
     description: "what a writer pays for the bell",
     measure: async (urls, { short }) =>
@@ -70,6 +78,18 @@ const suites: Record<string, { description: string; measure: Suite }> = {
         say,
       }),
   },
+  reads: {
+    description: "what a member's read costs, from memory and not, and whether it is ever stale",
+    preload: "pg_stat_statements",
+    measure: async (urls, { short }) =>
+      measureReads({
+        clone: await makeTemplate(urls, 10_000),
+        rounds: short ? 2 : 5,
+        seconds: short ? 1 : 4,
+        reads: short ? 5000 : 100_000,
+        say,
+      }),
+  },
 };
 
 program
@@ -78,10 +98,10 @@ program
     "Measures Incentives beside what else one would use. fsync is on; nothing is simulated.",
   );
 
-for (const [name, { description, measure }] of Object.entries(suites)) {
+for (const [name, suite] of Object.entries(suites)) {
   program
     .command(name)
-    .description(description)
+    .description(suite.description)
     .option("--json <file>", "also write the table as JSON")
     .addOption(new Option("--short", "under a minute, for a first look").default(false))
     .addOption(
@@ -89,15 +109,15 @@ for (const [name, { description, measure }] of Object.entries(suites)) {
         .default(false)
         .hideHelp(name !== "drain"),
     )
-    .action((flags: Flags) => run(measure, flags));
+    .action((flags: Flags) => run(suite, flags));
 }
 
-async function run(measure: Suite, flags: Flags): Promise<void> {
+async function run({ measure, preload }: SuiteOptions, flags: Flags): Promise<void> {
   closeOnSignals();
   closeAfter(flags.large ? 3600 : flags.short ? 180 : 1200);
   const began = performance.now();
   try {
-    const rows = await measure(await startBenchServer(), flags);
+    const rows = await measure(await startBenchServer(preload), flags);
     console.log(toTable(rows));
     if (flags.json) await writeJson(flags.json, rows);
     say(`took ${((performance.now() - began) / 1000).toFixed(0)} s`);

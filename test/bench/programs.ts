@@ -13,6 +13,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import getPort from "get-port";
 import { onClose } from "./resources.ts";
+import type { BenchDatabase } from "./server.ts";
 
 const quietly = "--disable-warning=ExperimentalWarning";
 
@@ -44,6 +45,35 @@ export async function startChild<Result>(name: string, options: object): Promise
       return result;
     },
   };
+}
+
+export const jwtSecret = "a secret for benchmarks, of more than 32 characters";
+
+/** The real process, an API alone, without the limits on what one client may ask. */
+export async function startApi(
+  { authenticatorUrl }: BenchDatabase,
+  settings: Record<string, string>,
+): Promise<{ stop: () => Promise<unknown>; url: string }> {
+  const cli = fileURLToPath(new URL("../../src/cli.ts", import.meta.url));
+  const port = await getPort();
+  const child = spawn(process.execPath, [quietly, cli, "start", "--only", "api"], {
+    env: {
+      PATH: process.env.PATH,
+      HOME: process.env.HOME,
+      AUTH_DATABASE_URL: authenticatorUrl,
+      JWT_SECRET: jwtSecret,
+      PORT: String(port),
+      NODE_ENV: "production",
+      LOG_LEVEL: "warn",
+      RATE_LIMIT_PER_MEMBER: "0",
+      RATE_LIMIT_PER_ADDRESS: "0",
+      ...settings,
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const stop = onClose(() => end(child, "SIGTERM"));
+  await Promise.race([once(child.stdout, "data"), failWhenEnded(child, "the API")]);
+  return { stop, url: `http://127.0.0.1:${port}` };
 }
 
 /** The real process. It refreshes no cache, which would fall into some of the measurements. */

@@ -17,11 +17,13 @@ import { onClose } from "./resources.ts";
 export interface ServerUrls {
   superuserUrl: string;
   ownerUrl: string;
+  authenticatorUrl: string;
 }
 
 export interface BenchDatabase {
   name: string;
   ownerUrl: string;
+  authenticatorUrl: string;
   /** Connected to it as a superuser. */
   client: Client;
   drop(): Promise<void>;
@@ -32,8 +34,8 @@ export type Clone = () => Promise<BenchDatabase>;
 /** What a member recorded, in every row of every measure. */
 export const birthRecord = '{"birth_date": "2021-09-15 15:30:00", "date": "2021-09-15 17:15:00"}';
 
-/** PostgreSQL as it runs in production, fsync and all, in a temporary folder. */
-export async function startBenchServer(): Promise<ServerUrls> {
+/** PostgreSQL as it runs in production, fsync and all, in a temporary folder. `preload` is a library it starts with. */
+export async function startBenchServer(preload?: string): Promise<ServerUrls> {
   const folder = await mkdtemp(path.join(tmpdir(), "incentives bench "));
   onClose(() => rm(folder, { recursive: true, force: true }));
   // As root the server runs as another user, who has to get to its data.
@@ -43,6 +45,13 @@ export async function startBenchServer(): Promise<ServerUrls> {
     INCENTIVES_DATA_DIR: path.join(folder, "data"),
     INCENTIVES_POSTGRES_BIN: process.env.INCENTIVES_POSTGRES_BIN,
   });
+  if (preload !== undefined) {
+    const first = await openEmbeddedServer({ configuration, logger, durable: true });
+    const client = await connect(first.superuserUrl);
+    await client.query(`alter system set shared_preload_libraries = ${preload}`);
+    await client.end();
+    await first.close();
+  }
   const opening = openEmbeddedServer({ configuration, logger, durable: true });
   onClose(() => opening.then((server) => server.close())); // also when a signal comes meanwhile
   const server = await opening;
@@ -89,6 +98,7 @@ async function createDatabase(urls: ServerUrls, template: string): Promise<Bench
   return {
     name,
     ownerUrl: withDatabase(urls.ownerUrl, name),
+    authenticatorUrl: withDatabase(urls.authenticatorUrl, name),
     client,
     drop: () => drop().then(() => undefined),
   };
