@@ -9,7 +9,8 @@ import { errorClass } from "../error_class.ts";
 import type { Judging } from "../evaluation/batch.ts";
 import type { Logger } from "../logger.ts";
 
-const waitAtMostMs = 50;
+/** Much longer than a process on a busy machine needs; one that is stopped costs it once. */
+const waitAtMostMs = 250;
 
 interface Announcement {
   heardBy: Set<number>;
@@ -38,6 +39,10 @@ export function announceJudging(
     announcement?.heardBy.add(pid);
     if (announcement) look(announcement);
   });
+  const giveUp = ({ heardBy, awaited, done }: Announcement): void => {
+    for (const pid of awaited ?? []) if (!heardBy.has(pid)) silent.add(pid);
+    done();
+  };
   const tell = async (token: string, ids: string[], announcement: Announcement): Promise<void> => {
     const client = await connection();
     const { rows } = await client.query<{ pid: number }>({
@@ -59,12 +64,8 @@ export function announceJudging(
         resolve();
       };
       const announcement: Announcement = { heardBy: new Set(), awaited: undefined, done };
-      const timer = setTimeout(() => {
-        for (const pid of announcement.awaited ?? []) {
-          if (!announcement.heardBy.has(pid)) silent.add(pid);
-        }
-        done();
-      }, waitAtMostMs);
+      // It may be this process that was late: what has arrived meanwhile is heard before anybody is called silent.
+      const timer = setTimeout(() => setImmediate(giveUp, announcement), waitAtMostMs);
       open.set(token, announcement);
       const ids = judged.map(({ id }) => id);
       tell(token, ids, announcement).catch((error: unknown) => {

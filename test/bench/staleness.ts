@@ -61,6 +61,7 @@ export async function measureStaleness(options: StalenessOptions): Promise<Stale
   const names = Array.from({ length: members }, (_, index) => `member ${index}`);
   await Promise.all(names.map((member) => writeAndRead(run, member, options.reads)));
 
+  listener.removeAllListeners("notification");
   const reads = await Promise.all(heard.reads);
   const afterHeard = await countStale(database, reads, heard.ranges);
   await listener.end();

@@ -63,7 +63,7 @@ test("it waits until each process has heard", async () => {
   });
   expect(await tookMs()).toBeGreaterThan(19);
   await late.end();
-  expect(await tookMs()).toBeLessThan(45);
+  await waitUntil("nobody waits for who has left", async () => (await tookMs()) < 19, 3);
   await prompt.end();
 });
 
@@ -72,8 +72,8 @@ test("it waits once for a process that is silent, and again when that one is bac
   const client = await listen((say) => {
     if (!isSilent) setTimeout(say, 20);
   });
-  expect(await tookMs()).toBeGreaterThan(45);
-  expect(await tookMs()).toBeLessThan(45);
+  expect(await tookMs()).toBeGreaterThan(245);
+  expect(await tookMs()).toBeLessThan(200);
   isSilent = false;
   await announce();
   await new Promise((resolve) => setTimeout(resolve, 60));
@@ -96,6 +96,6 @@ test("a connection that is lost fails nothing, and is made anew", async () => {
 
 test("it gives its connection back when the process is stopping, and tells nobody any more", async () => {
   stopping.abort();
-  expect(await tookMs()).toBeLessThan(45);
+  expect(await tookMs()).toBeLessThan(200);
   await waitUntil("it is given back", async () => pool.totalCount === pool.idleCount, 3);
 });
