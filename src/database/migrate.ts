@@ -6,6 +6,7 @@ import { execFile } from "node:child_process";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import type { Logger } from "../logger.ts";
 import { installWorkerSchema } from "../worker/runner.ts";
@@ -24,6 +25,11 @@ const programs = [
 /** Listed in db/CONVENTIONS.md with the others; not a function in the database, because there is no schema yet. */
 const MIGRATE_LOCK = 7401000005;
 
+/** Whoever waits for a table's lock holds up all who come after, readers too: so not for long, and then once more. */
+const lockTimeout = "2s";
+const pauseMs = 3000;
+const attemptsAtMost = 20;
+
 /** `ownerUrl` connects as incentives_owner. Throws with graphile-migrate's own words when a migration fails. */
 export async function migrate(ownerUrl: string, logger: Logger): Promise<void> {
   const pool = openPool(ownerUrl, "migrate", 3, logger);
@@ -32,22 +38,35 @@ export async function migrate(ownerUrl: string, logger: Logger): Promise<void> {
     // Processes that start at the same moment take turns; graphile-migrate itself would refuse the second.
     await turn.query("select pg_advisory_lock($1)", [MIGRATE_LOCK]);
     await installWorkerSchema(pool, logger);
-    await runMigrations(ownerUrl);
+    await runMigrations(ownerUrl, logger);
   } finally {
     turn.release(true);
     await pool.end();
   }
 }
 
-async function runMigrations(ownerUrl: string): Promise<void> {
+/** What was migrated before a lock was refused stays; the next attempt goes on from there. */
+async function runMigrations(ownerUrl: string, logger: Logger): Promise<void> {
   const command = createRequire(import.meta.url).resolve("graphile-migrate/dist/cli.js");
-  try {
-    await promisify(execFile)(process.execPath, [command, "migrate"], {
-      cwd: project,
-      env: { PATH: programs, DATABASE_URL: ownerUrl },
-    });
-  } catch (error) {
-    const { stdout, stderr } = error as { stdout?: string; stderr?: string };
-    throw new Error(`The schema could not be installed:\n${stdout ?? ""}${stderr ?? ""}`.trim());
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await promisify(execFile)(process.execPath, [command, "migrate"], {
+        cwd: project,
+        env: {
+          PATH: programs,
+          DATABASE_URL: ownerUrl,
+          PGOPTIONS: `-c lock_timeout=${lockTimeout}`,
+        },
+      });
+      return;
+    } catch (error) {
+      const { stdout = "", stderr = "" } = error as { stdout?: string; stderr?: string };
+      const isLocked = /due to lock timeout/.test(stdout + stderr);
+      if (!isLocked || attempt === attemptsAtMost) {
+        throw new Error(`The schema could not be installed:\n${stdout}${stderr}`.trim());
+      }
+      logger.warn({ attempt }, "a table to migrate is in use; trying again");
+      await sleep(pauseMs);
+    }
   }
 }
