@@ -176,6 +176,18 @@ describe("connections", () => {
     expect(body.heard()).toMatch(/^HTTP\/1.1 4(01|08)/);
   }, 30_000);
 
+  test("what comes without end behind a GET is not waited for, nor kept", async () => {
+    const token = await createTokens(jwtSecret).sign("ann", "1h");
+    for (const path of ["/graphql?query=%7B__typename%7D", "/user/rewards"]) {
+      const endless = open(app.url);
+      endless.socket.write(
+        `GET ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\ntransfer-encoding: chunked\r\n\r\n4\r\nmore\r\n`,
+      );
+      await waitUntil("it is answered", async () => /^HTTP\/1.1 200/.test(endless.heard()), 5);
+      endless.socket.destroy();
+    }
+  });
+
   test("clients that do not read are cut before they fill the memory, and others are answered meanwhile", async () => {
     await app.database.pool.query(
       `insert into app.user_incentives (user_id, incentive_id, data, evaluation_due)

@@ -61,7 +61,7 @@ export function answerFromMemory(answers: Answers, tokens: Tokens): Handler {
     } else if (graphqlPath.test(url)) {
       if (method !== "GET" && !hasShortBody(request)) return next();
       asMember(request, next, (who) =>
-        readBody(request, (body) => {
+        readQuestion(request, (body) => {
           if (method === "POST") Object.assign(request, { body });
           const question = `${method} ${url}\0${headers.accept}\0${headers["content-type"]}\0${body.toString("latin1")}`;
           const asking = { request, response, next, question, isKeepable: false };
@@ -182,8 +182,9 @@ function hasShortBody({ method, headers }: IncomingMessage): boolean {
   return method === "POST" && length <= bodyAtMost && headers["content-encoding"] === undefined;
 }
 
-/** Never calls back when the client goes away before the end. */
-function readBody(request: IncomingMessage, then: (body: Buffer) => void): void {
+/** Of a GET it is all in the URL; what comes behind that has no limit and is not read. Never calls back when the client goes away. */
+function readQuestion(request: IncomingMessage, then: (body: Buffer) => void): void {
+  if (request.method === "GET") return then(Buffer.alloc(0));
   const chunks: Buffer[] = [];
   request.on("data", (chunk: Buffer) => chunks.push(chunk));
   request.once("end", () => then(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)));
