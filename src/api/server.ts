@@ -118,8 +118,11 @@ function healthRoutes(app: Express, { readiness, metrics }: ApiOptions): void {
   app.get("/healthz", (_request, response) => {
     response.json({ status: "ok" });
   });
+  // No rate limits this, so whoever asks meanwhile is given the same answer, and the database is asked once.
+  let asking: ReturnType<typeof readiness> | undefined;
   app.get("/readyz", async (_request, response) => {
-    const parts = await readiness();
+    asking ??= readiness().finally(() => (asking = undefined));
+    const parts = await asking;
     const ready = Object.values(parts).every((part) => part === true);
     response.status(ready ? 200 : 503).json({ status: ready ? "ready" : "not ready", ...parts });
   });

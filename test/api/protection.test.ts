@@ -238,6 +238,27 @@ describe("connections", () => {
     expect((await app.ask("/healthz")).status).toBe(200);
   });
 
+  test("those who watch, however many, ask the database one after the other", async () => {
+    const locked = await app.database.pool.connect();
+    await locked.query("begin");
+    await locked.query("lock table app.incentives in access exclusive mode");
+    const watching = Array.from({ length: 50 }, () => app.ask("/readyz"));
+    const waiting = async () => {
+      const { rows } = await app.database.pool.query(
+        `select distinct pid from pg_locks where not granted
+        and relation = 'app.incentives'::regclass and database = (select oid from pg_database where datname = current_database())`,
+      );
+      return rows.length;
+    };
+    await waitUntil("one asks", async () => (await waiting()) > 0);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(await waiting()).toBe(1);
+    await locked.query("rollback");
+    locked.release();
+    const statuses = (await Promise.all(watching)).map(({ status }) => status);
+    expect(new Set(statuses)).toEqual(new Set([200]));
+  });
+
   test("too many of them are answered with a 503, those who watch are not", async () => {
     await inProcess({ API_CONNECTIONS: "5" }, async (limited) => {
       const held = Array.from({ length: 5 }, () => open(limited.url));
