@@ -4,6 +4,7 @@
  * it throws, at once or later, is answered as a problem.
  */
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
+import { errorClass } from "../../error_class.ts";
 import type { Logger } from "../../logger.ts";
 import { answerError } from "../problems.ts";
 
@@ -16,6 +17,8 @@ export type Handler = (
 /** One listener that asks each handler in turn and leaves to `last` what none of them answered. */
 export function chain(handlers: Handler[], last: RequestListener, logger: Logger): RequestListener {
   return (request, response) => {
+    // A word that comes after the end, to a client that does not read, is lost; heard by nobody it would end the process.
+    response.on("error", (error) => logger.debug({ error: errorClass(error) }, "answer cut"));
     const ask = (position: number): void => {
       const handler = handlers[position];
       if (!handler) return last(request, response);
