@@ -11,6 +11,8 @@ import type { Logger } from "../logger.ts";
 
 /** Much longer than a process on a busy machine needs; one that is stopped costs it once. */
 const waitAtMostMs = 250;
+/** Where nobody answers from memory it is asked only now and then whether somebody does: one that has just begun keeps little. */
+const askEveryMs = 500;
 
 interface Announcement {
   heardBy: Set<number>;
@@ -29,6 +31,8 @@ export function announceJudging(
   const silent = new Set<number>();
   const prefix = randomUUID().slice(0, 8);
   let count = 0;
+  /** When it turned out that there is nobody to tell. */
+  let nobodyAt = -Infinity;
 
   const look = ({ heardBy, awaited, done }: Announcement): void => {
     if (awaited?.every((pid) => heardBy.has(pid) || silent.has(pid))) done();
@@ -51,12 +55,14 @@ export function announceJudging(
       values: [ids, token],
     });
     announcement.awaited = rows.map(({ pid }) => pid);
+    nobodyAt = rows.length === 0 ? performance.now() : -Infinity;
     look(announcement);
   };
 
   return (judged) =>
     new Promise((resolve) => {
-      if (judged.length === 0 || stopping.aborted) return resolve();
+      const isNobody = performance.now() - nobodyAt < askEveryMs;
+      if (judged.length === 0 || isNobody || stopping.aborted) return resolve();
       const token = `${prefix}-${(count += 1)}`;
       const done = (): void => {
         clearTimeout(timer);
