@@ -78,6 +78,8 @@ export class LiveSubscriber extends EventEmitter<Heard> {
       {
         connectionString: this.#connectionString,
         application_name: "incentives live",
+        // What it says itself, that it lives and that it has heard, need not be on disk.
+        options: "-c synchronous_commit=off",
         connectionTimeoutMillis: CONNECT_WITHIN_MS,
         keepAlive: true,
         stream: () => keepSocket(sockets),

@@ -100,6 +100,8 @@ function lendConnection(
     stopping.addEventListener("abort", giveBack);
     client.on("notification", ({ processId, payload = "" }) => onHeard(processId, payload));
     if (stopping.aborted) giveBack();
+    // What it says is of use now or never, so nobody need wait until it is on disk.
+    await client.query("set synchronous_commit = off");
     await client.query("listen members_heard");
     return client;
   };

@@ -1,5 +1,5 @@
 --! Previous: sha1:0bd48ace59ac43f3295f1bedc6fa1c840e31ce04
---! Hash: sha1:e967383cf038fb5c28a52cf79a71c06a958c5eb1
+--! Hash: sha1:4ae1ca8534204d3d3c3f1fa928737f8b83dd23b7
 --! Message: members being judged
 
 -- NOTIFY member_changed with `~` in front: these members are being judged. The worker sends it when it has claimed their rows,
@@ -13,7 +13,18 @@
 
 create function app.notify_judging(ids bigint[], token text) returns setof integer
   language plpgsql volatile set search_path = '' as $$
+declare
+  listening constant integer[] := array(
+    select pid
+    from pg_stat_activity
+    where datname = current_database()
+    and application_name = 'incentives live'
+  );
 begin
+  -- A transaction that notifies waits in line for every other that does: only where somebody hears it.
+  if listening = '{}' then
+    return;
+  end if;
   perform pg_notify(
     'member_changed',
     '~' || token || ' '
@@ -22,12 +33,7 @@ begin
   from app.user_incentives
   where id = any (ids)
   having count(*) > 0;
-
-  return query
-  select pid
-  from pg_stat_activity
-  where datname = current_database()
-  and application_name = 'incentives live';
+  return query select unnest(listening);
 end
 $$;
 comment on function app.notify_judging(bigint[], text) is

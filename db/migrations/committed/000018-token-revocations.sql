@@ -1,5 +1,5 @@
---! Previous: sha1:e967383cf038fb5c28a52cf79a71c06a958c5eb1
---! Hash: sha1:1a5f45f9603d02b7d049e8e37687f00024674830
+--! Previous: sha1:4ae1ca8534204d3d3c3f1fa928737f8b83dd23b7
+--! Hash: sha1:1be55c43c5e07a4a7323bd1294c8f7bf3f14d32f
 --! Message: token revocations
 
 -- Tokens are believed until they expire, without asking anybody. This is how to take them back: all that a member was

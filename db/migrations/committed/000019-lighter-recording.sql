@@ -1,5 +1,5 @@
---! Previous: sha1:1a5f45f9603d02b7d049e8e37687f00024674830
---! Hash: sha1:96b98192564b2a2b5b569efd5f6628c02bd1bce4
+--! Previous: sha1:1be55c43c5e07a4a7323bd1294c8f7bf3f14d32f
+--! Hash: sha1:2d0e7d0d9f62cdaf81d91f1679f9fa688161f416
 --! Message: lighter recording
 
 -- Recording reads its actions by what PostgreSQL itself brings for that, and looks at a request's members and keys only where

@@ -1,5 +1,5 @@
---! Previous: sha1:96b98192564b2a2b5b569efd5f6628c02bd1bce4
---! Hash: sha1:c32025ce19b71b0eafdda17a5f986db93d18bcb0
+--! Previous: sha1:2d0e7d0d9f62cdaf81d91f1679f9fa688161f416
+--! Hash: sha1:0f9186d5beac5f143b8682badb6d2c26450101b2
 --! Message: operators
 
 -- Operators: who looks after the catalogue. They read it, its history, programme totals and the state of jobs; and they change

@@ -1,5 +1,5 @@
---! Previous: sha1:c32025ce19b71b0eafdda17a5f986db93d18bcb0
---! Hash: sha1:8df64fb6e0d363a41153c431f7e539b5f54c38de
+--! Previous: sha1:0f9186d5beac5f143b8682badb6d2c26450101b2
+--! Hash: sha1:8b35dd15c6caf3736aa8d9564a0ca1741fad44e9
 --! Message: live completions by key
 
 -- The same question, answered without a join of everybody who waits with everything that happened: the planner knows neither

@@ -1,5 +1,5 @@
---! Previous: sha1:8df64fb6e0d363a41153c431f7e539b5f54c38de
---! Hash: sha1:755e21e874dce5d411a21d5fcbcea257ff104068
+--! Previous: sha1:8b35dd15c6caf3736aa8d9564a0ca1741fad44e9
+--! Hash: sha1:a38d01d09b4ef69e1a55fb476de7bf0e4909abc8
 --! Message: request counts
 
 -- How often a client asked, over all API processes. Each process counts in memory, because a request that is answered from

@@ -1,5 +1,5 @@
---! Previous: sha1:755e21e874dce5d411a21d5fcbcea257ff104068
---! Hash: sha1:443e15dae93574d7e6b4f375a6ae50dd3f5ad89d
+--! Previous: sha1:a38d01d09b4ef69e1a55fb476de7bf0e4909abc8
+--! Hash: sha1:15c4fa6de265bbea1673c687723d9be0c0676211
 --! Message: who is marked
 
 -- Who is marked stale, more exactly.

@@ -1,5 +1,5 @@
---! Previous: sha1:443e15dae93574d7e6b4f375a6ae50dd3f5ad89d
---! Hash: sha1:65fd9cb8b1dbbe2b852e000d22818a1b6dd2514a
+--! Previous: sha1:15c4fa6de265bbea1673c687723d9be0c0676211
+--! Hash: sha1:2b9c0ce3d70fa5904730df30192673a4af89c081
 --! Message: lock incentive
 
 -- What an operator's mutation locks while it checks. Not `for update`: that would hold up every recording of a new row, whose
