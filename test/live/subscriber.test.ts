@@ -95,8 +95,8 @@ describe("a member whose answers changed", () => {
 
   test("is told ahead that they are being judged, and it is said that this was heard", async () => {
     const { rows } = await query(
-      `insert into app.user_incentives (user_id, incentive_id, data, evaluation_due)
-      select 'judged', id, '{}', false from app.incentives returning id`,
+      `insert into app.user_incentives (user_id, incentive_id, data)
+      select 'judged', id, '{}' from app.incentives returning id`,
     );
     const listener = new Client({ connectionString: database.ownerUrl });
     await listener.connect();
