@@ -46,8 +46,8 @@ async function restart(): Promise<void> {
 async function complete(user: string, client: Pool | PoolClient = database.pool): Promise<string> {
   const { rows } = await client.query<{ id: string }>(
     `with row as (
-      insert into app.user_incentives (user_id, incentive_id, data, evaluation_due)
-      select $1, id, '{}', false from app.incentives
+      insert into app.user_incentives (user_id, incentive_id, data)
+      select $1, id, '{}' from app.incentives
       where id not in (select incentive_id from app.user_incentives where user_id = $1)
       order by id limit 1
       returning id, incentive_id
