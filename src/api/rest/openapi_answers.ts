@@ -17,6 +17,21 @@ export const header = (description: string): { description: string; schema: obje
   schema: { type: "string" },
 });
 
+/** What an answer that can be kept in memory says of itself. */
+export const keptHeaders = {
+  ETag: header("Of these very bytes; send it as `If-None-Match`."),
+  "X-Cache": header(
+    "`hit` from memory, `miss` from the database, `live` while it is about to change.",
+  ),
+};
+
+export const notModified: Record<string, Answer> = {
+  304: {
+    description: "As it was when the `ETag` sent was answered.",
+    headers: { ETag: keptHeaders.ETag },
+  },
+};
+
 const problems: Record<string, [description: string, code: string, title: string]> = {
   400: [
     "The body is not JSON, or the idempotency key cannot be one.",

@@ -2,7 +2,7 @@
  * What each REST route takes and answers, for the OpenAPI document: add a route here when it is added to the API; the test
  * provokes every answer that stands here. Types alone; what they refer to is in openapi.ts.
  */
-import { header, json, problemAnswers } from "./openapi_answers.ts";
+import { header, json, keptHeaders, notModified, problemAnswers } from "./openapi_answers.ts";
 import type { Answer } from "./openapi_answers.ts";
 import { birth, mood, reward, userIncentive } from "./openapi_examples.ts";
 
@@ -30,10 +30,12 @@ export const paths: Record<string, Path> = {
       summary: "What the member did, and what came of it",
       responses: {
         200: {
+          headers: keptHeaders,
           description: "All of them.",
           content: json("UserIncentives", { incentives: [userIncentive] }),
         },
-        ...problemAnswers(401, 403, 500, 503),
+        ...notModified,
+        ...problemAnswers(401, 403, 429, 500, 503),
       },
     },
     post: {
@@ -62,7 +64,7 @@ export const paths: Record<string, Path> = {
           },
           content: json("UserIncentive", userIncentive),
         },
-        ...problemAnswers(400, 401, 403, 410, 413, 415, 422, 500, 503),
+        ...problemAnswers(400, 401, 403, 410, 413, 415, 422, 429, 500, 503),
       },
     },
   },
@@ -96,7 +98,7 @@ export const paths: Record<string, Path> = {
             ],
           }),
         },
-        ...problemAnswers(400, 401, 403, 413, 415, 422, 500, 503),
+        ...problemAnswers(400, 401, 403, 413, 415, 422, 429, 500, 503),
       },
     },
   },
@@ -131,8 +133,13 @@ export const paths: Record<string, Path> = {
       summary: "One of them",
       parameters: [{ name: "id", in: "path", required: true, schema: { type: "string" } }],
       responses: {
-        200: { description: "The user incentive.", content: json("UserIncentive", userIncentive) },
-        ...problemAnswers(401, 403, 404, 500, 503),
+        200: {
+          headers: keptHeaders,
+          description: "The user incentive.",
+          content: json("UserIncentive", userIncentive),
+        },
+        ...notModified,
+        ...problemAnswers(401, 403, 404, 429, 500, 503),
       },
     },
   },
@@ -142,8 +149,13 @@ export const paths: Record<string, Path> = {
       operationId: "listUserRewards",
       summary: "What the member has won",
       responses: {
-        200: { description: "All of it.", content: json("UserRewards", { rewards: [reward] }) },
-        ...problemAnswers(401, 403, 500, 503),
+        200: {
+          headers: keptHeaders,
+          description: "All of it.",
+          content: json("UserRewards", { rewards: [reward] }),
+        },
+        ...notModified,
+        ...problemAnswers(401, 403, 429, 500, 503),
       },
     },
   },
