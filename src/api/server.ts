@@ -18,6 +18,7 @@ import { refuseTwoAuthorizations } from "./tokens/authorization.ts";
 import { chain, exceptProbes } from "./front/chain.ts";
 import { guardConnections, refuseWhenFull, timeouts } from "./front/connections.ts";
 import { crossOrigin } from "./front/cross_origin.ts";
+import { FailedTokens } from "./front/failed_tokens.ts";
 import { createGraphql, requireCaller } from "./graphql/graphql.ts";
 import { createLive } from "./live/live.ts";
 import { openapiRoutes } from "./rest/openapi_routes.ts";
@@ -78,7 +79,10 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   const app = express().disable("x-powered-by").disable("etag");
   healthRoutes(app, options);
   app.use(openapiRoutes(evaluators, options.production));
-  const live = createLive({ ...options, atMost: options.liveConnections });
+  const { failuresPerAddress, trustedProxies } = options.rateLimits;
+  const failedTokens = new FailedTokens(failuresPerAddress, trustedProxies);
+  const atMost = options.liveConnections;
+  const live = createLive({ ...options, atMost, trustedProxies, failedTokens });
   app.use(live.routes);
   app.use(restRoutes({ pool, tokens, evaluators }));
   app.use("/graphql", requireCaller(tokens));
@@ -90,7 +94,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     ...crossOrigin(options.corsOrigins),
     exceptProbes(guardConnections(server, options.connections)),
     refuseTwoAuthorizations,
-    exceptProbes(limitRates(options.rateLimits, tokens, sharedRates)),
+    exceptProbes(limitRates(options.rateLimits, tokens, sharedRates, failedTokens)),
     ...(answers ? [answerFromMemory(answers, tokens)] : []),
     exceptProbes(refuseWhenFull(pool)),
   ];

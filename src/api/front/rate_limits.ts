@@ -1,12 +1,13 @@
 /**
  * How much one client may ask in a minute: in the chain before anything is answered, also from memory, so it waits for no database.
  * Whoever has a token that this process knows counts as its member, wherever they are; all others count by their address,
- * so that strangers do not lock out the members behind the same one. Failed tokens have a smaller limit of their own.
+ * so that strangers do not lock out the members behind the same one. Failed tokens have a smaller limit (failed_tokens.ts).
  */
 import type { ServerResponse } from "node:http";
 import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 import type { Handler } from "./chain.ts";
 import { clientAddress } from "./client_address.ts";
+import type { FailedTokens } from "./failed_tokens.ts";
 import { Problem } from "../problems.ts";
 import { keyOf } from "./shared_rates.ts";
 import type { SharedRates } from "./shared_rates.ts";
@@ -21,20 +22,29 @@ export interface RateLimits {
   trustedProxies: number;
 }
 
-export function limitRates(limits: RateLimits, tokens: Tokens, shared: SharedRates): Handler {
-  const { perMember, perAddress, failuresPerAddress, trustedProxies } = limits;
+export function limitRates(
+  limits: RateLimits,
+  tokens: Tokens,
+  shared: SharedRates,
+  failedTokens: FailedTokens,
+): Handler {
+  const { perMember, perAddress, trustedProxies } = limits;
   const members = createLimiter(perMember);
   const addresses = createLimiter(perAddress);
-  const failures = createLimiter(failuresPerAddress);
   return async (request, response, next) => {
     const known = tokens.recall(request.headers.authorization);
     const limiter = known ? members : addresses;
     const client = known ? `${known.role} ${known.userId}` : clientAddress(request, trustedProxies);
     const minute = Math.floor(Date.now() / 60_000);
     const key = keyOf(minute, client);
-    const failed = known ? null : await failures?.get(key);
-    if (failed && failed.consumedPoints >= failuresPerAddress) {
-      return next(tooMany(response, failuresPerAddress));
+    if (!known) {
+      const failed = failedTokens.keyOf(request);
+      if (await failedTokens.areTooMany(failed)) {
+        return next(tooMany(response, failedTokens.atMost));
+      }
+      response.once("finish", () => {
+        if (response.statusCode === 401) failedTokens.count(failed);
+      });
     }
     try {
       const used = await limiter?.consume(key);
@@ -42,11 +52,6 @@ export function limitRates(limits: RateLimits, tokens: Tokens, shared: SharedRat
     } catch (refused) {
       if (!(refused instanceof RateLimiterRes)) throw refused;
       return next(tooMany(response, known ? perMember : perAddress));
-    }
-    if (!known && failures) {
-      response.once("finish", () => {
-        if (response.statusCode === 401) void failures.penalty(key);
-      });
     }
     next();
   };
@@ -58,13 +63,20 @@ function createLimiter(points: number): RateLimiterMemory | undefined {
 
 /** Until the clock's next minute, which is the same for all processes. */
 function tooMany(response: ServerResponse, limit: number): Problem {
-  const seconds = 60 - (Math.floor(Date.now() / 1000) % 60);
+  const seconds = secondsToNextMinute();
   response.setHeader("Retry-After", seconds);
   response.setHeader("RateLimit-Policy", `"minute";q=${limit};w=60`);
   response.setHeader("RateLimit", `"minute";r=0;t=${seconds}`);
-  return new Problem(
+  return tooManyRequests();
+}
+
+export const tooManyRequests = (): Problem =>
+  new Problem(
     429,
     "Too many requests",
-    `More was asked than one client may in a minute. Try again in ${seconds} s.`,
+    `More was asked than one client may in a minute. Try again in ${secondsToNextMinute()} s.`,
   );
+
+function secondsToNextMinute(): number {
+  return 60 - (Math.floor(Date.now() / 1000) % 60);
 }

@@ -21,10 +21,13 @@ import type { Logger } from "../../logger.ts";
 import { countLiveEvent } from "../../metrics/registry.ts";
 import { authorizationOf } from "../tokens/authorization.ts";
 import type { LiveClients } from "../live/clients.ts";
+import type { Strangers } from "../live/strangers.ts";
 import { dropSlow, sayGoodbye, send, serveWebSockets } from "../live/socket.ts";
+import type { FailedTokens } from "../front/failed_tokens.ts";
 import type { PatientReader } from "../front/patient_reader.ts";
+import { tooManyRequests } from "../front/rate_limits.ts";
 import { isPassing, toProblem } from "../problems.ts";
-import type { Caller } from "../tokens/tokens.ts";
+import type { Caller, Tokens } from "../tokens/tokens.ts";
 
 const SUBSCRIPTIONS_AT_MOST = 10;
 const INIT_WITHIN_MS = 3000;
@@ -34,7 +37,10 @@ const refusal =
 export interface GraphqlSocketOptions {
   server: Server;
   serv: GrafservBase;
+  tokens: Tokens;
   clients: LiveClients;
+  strangers: Strangers;
+  failedTokens: FailedTokens;
   completions: Completions;
   read: PatientReader;
   /** Connections of this kind that the process holds. */
@@ -62,6 +68,8 @@ export function serveGraphqlSocket(options: GraphqlSocketOptions): { stop(): voi
     path: "/graphql",
     protocols: handleProtocols,
     atMost: options.atMost,
+    strangers: options.strangers,
+    logger: options.logger,
     onSocket(socket, request) {
       const closed = graphql.opened(
         {
@@ -115,12 +123,15 @@ function protocolOf(options: GraphqlSocketOptions): Protocol {
 
 /** False closes the connection; a client of graphql-ws comes back by itself after any code but 4401. */
 async function admit(
-  { clients, logger }: GraphqlSocketOptions,
+  { tokens, clients, strangers, failedTokens, logger }: GraphqlSocketOptions,
   { connectionParams = {}, extra: { socket, request } }: Context<Record<string, unknown>, Extra>,
 ): Promise<boolean> {
   const param = connectionParams.Authorization ?? connectionParams.authorization;
+  const failed = failedTokens.keyOf(request);
   try {
     const authorization = typeof param === "string" ? param : authorizationOf(request);
+    const isKnown = tokens.recall(authorization) !== undefined;
+    if (!isKnown && (await failedTokens.areTooMany(failed))) throw tooManyRequests();
     const { caller, leave } = await clients.enter("websocket", authorization, (why) => {
       if (why === "token") sayGoodbye(socket, 4403, "The token is no longer valid");
       else sayGoodbye(socket, 1001, "Going away");
@@ -128,9 +139,11 @@ async function admit(
     socket.once("close", leave);
     if (socket.readyState !== socket.OPEN) leave();
     callers.set(request, caller);
+    strangers.leave(request);
     return true;
   } catch (error) {
     const { status, message } = toProblem(error, logger);
+    if (status === 401) failedTokens.count(failed);
     sayGoodbye(socket, { 401: 4401, 403: 4403 }[status] ?? 1013, message);
     return false;
   }

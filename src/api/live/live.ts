@@ -11,6 +11,8 @@ import type { Logger } from "../../logger.ts";
 import { eventStream } from "../rest/event_stream.ts";
 import { serveGraphqlSocket } from "../graphql/socket.ts";
 import { LiveClients } from "./clients.ts";
+import { Strangers } from "./strangers.ts";
+import type { FailedTokens } from "../front/failed_tokens.ts";
 import { createPatientReader } from "../front/patient_reader.ts";
 import type { Tokens } from "../tokens/tokens.ts";
 
@@ -21,6 +23,9 @@ export interface LiveOptions {
   completions: Completions;
   /** How many connections of both kinds this process holds. */
   atMost: number;
+  /** How many proxies stand in front of this process. */
+  trustedProxies: number;
+  failedTokens: FailedTokens;
   logger: Logger;
 }
 
@@ -33,14 +38,27 @@ export interface Live {
   stop(): void;
 }
 
-export function createLive({ pool, tokens, completions, atMost, logger }: LiveOptions): Live {
+export function createLive(options: LiveOptions): Live {
+  const { pool, tokens, completions, atMost, trustedProxies, failedTokens, logger } = options;
   const clients = new LiveClients(tokens, atMost);
+  const strangers = new Strangers(atMost, trustedProxies);
   const read = createPatientReader();
   let sockets: { stop(): void } | undefined;
   return {
-    routes: eventStream({ pool, clients, completions, read, logger }),
+    routes: eventStream({ pool, clients, strangers, completions, read, logger }),
     serveSockets(server, serv) {
-      sockets = serveGraphqlSocket({ server, serv, clients, completions, read, atMost, logger });
+      sockets = serveGraphqlSocket({
+        server,
+        serv,
+        tokens,
+        clients,
+        strangers,
+        failedTokens,
+        completions,
+        read,
+        atMost,
+        logger,
+      });
     },
     stop() {
       clients.stop();

@@ -12,6 +12,7 @@ import type { Completion, Feed } from "../../live/feed.ts";
 import type { Logger } from "../../logger.ts";
 import { countDroppedClient, countLiveEvent } from "../../metrics/registry.ts";
 import type { LiveClients } from "../live/clients.ts";
+import type { Strangers } from "../live/strangers.ts";
 import { readAsMember } from "../member_session.ts";
 import type { PatientReader } from "../front/patient_reader.ts";
 import { databaseAway, Problem } from "../problems.ts";
@@ -26,6 +27,7 @@ export interface EventStreamOptions {
   /** Connects as the authenticator. */
   pool: Pool;
   clients: LiveClients;
+  strangers: Strangers;
   completions: Completions;
   read: PatientReader;
   logger: Logger;
@@ -42,10 +44,11 @@ async function open(
   request: Request,
   response: Response,
 ): Promise<void> {
-  const { clients, completions, logger } = options;
-  const { caller, leave } = await clients.enter("events", request.get("authorization"), () =>
-    response.end(),
-  );
+  const { clients, strangers, completions, logger } = options;
+  strangers.enter(request);
+  const { caller, leave } = await clients
+    .enter("events", request.get("authorization"), () => response.end())
+    .finally(() => strangers.leave(request));
   response.once("close", leave);
   const cursor = request.get("last-event-id") || completions.cursor();
   if (!cursor) throw databaseAway();
