@@ -7,9 +7,10 @@ import type { Pool } from "pg";
 import { findAdapterProblems } from "./adapters_in_use.ts";
 import { openTokens } from "./api/tokens/open_tokens.ts";
 import { readPersistedOperations } from "./api/graphql/persisted_operations.ts";
+import { onMemberWrite } from "./api/member_session.ts";
 import { startApi } from "./api/server.ts";
 import { refreshOnChange } from "./cache/refresh_on_change.ts";
-import { Answers } from "./cache/answers.ts";
+import { Answers, memberHash } from "./cache/answers.ts";
 import type { Configuration } from "./configuration.ts";
 import { migrate } from "./database/migrate.ts";
 import { openDatabase, ownerUrlOf } from "./database/open.ts";
@@ -164,7 +165,7 @@ async function startApiPart(part: Part): Promise<number> {
     evaluators,
     completions,
     liveConnections: configuration.liveConnections,
-    answers: keepAnswers(configuration, live),
+    answers: keepAnswers(configuration, pool, live),
     logger,
     production: configuration.nodeEnv === "production",
     introspection: configuration.graphqlIntrospection,
@@ -185,9 +186,10 @@ async function startApiPart(part: Part): Promise<number> {
   return api.port;
 }
 
-/** What was answered is kept in memory until the live subscriber hears otherwise. */
+/** What was answered is kept in memory until its member writes through `pool`, or the live subscriber hears of a change. */
 function keepAnswers(
   { answersMemoryMb, answersKeptSeconds }: Configuration,
+  pool: Pool,
   live: LiveSubscriber,
 ): Answers | undefined {
   if (answersMemoryMb === 0) return undefined;
@@ -196,6 +198,7 @@ function keepAnswers(
     keptForMs: answersKeptSeconds * 1000,
     isHearing: () => live.isHearing(),
   });
+  onMemberWrite(pool, (userId) => answers.beginWrite(memberHash(userId)));
   live.on("changing", (members) => answers.unsettle(members));
   live.on("changed", (members) => answers.settle(members));
   live.on("lost", () => answers.forget("all"));

@@ -26,6 +26,22 @@ export function sessionSettings({
 /** For what only reads: the database refuses everything else, and nobody need wait for the commit. */
 export const readOnly = { transaction_read_only: "on" };
 
+/** Called when a member begins to write; what it returns is called once, when no commit of it can come any more. */
+export type WriteListener = (userId: string) => () => void;
+
+const writeListeners = new WeakMap<Pool, WriteListener>();
+
+/** Has `listener` told of each member's writes through this pool, whoever asks for them and whether or not they still wait. */
+export function onMemberWrite(pool: Pool, listener: WriteListener): void {
+  writeListeners.set(pool, listener);
+}
+
+/**
+ * A COMMIT whose answer was lost may still be on its way: the server gives up waiting for it after the ten seconds of
+ * database/pools.ts.
+ */
+const commitMayComeForMs = 30_000;
+
 /** Runs `work` in a transaction as this caller. What it throws rolls back. */
 export function asMember<T>(
   pool: Pool,
@@ -55,6 +71,7 @@ export async function inSession<T>(
   work: (client: PoolClient) => Promise<T>,
 ): Promise<T> {
   const client = await pool.connect();
+  const isOver = beginWrite(pool, settings);
   sendTogether(client);
   const opened = Promise.all([
     client.query("begin"),
@@ -71,6 +88,7 @@ export async function inSession<T>(
     await opened;
   } catch (error) {
     await leave(client, "rollback").catch(() => {});
+    isOver();
     // The first failure is the one that says why.
     throw await opened.then(
       () => error,
@@ -78,9 +96,18 @@ export async function inSession<T>(
     );
   }
   const left = leave(client, "commit");
-  if (settings.transaction_read_only === "on") left.catch(() => {});
-  else await left;
+  left.then(isOver, () => setTimeout(isOver, commitMayComeForMs).unref());
+  if (!isReadOnly(settings)) await left;
   return result;
+}
+
+const isReadOnly = (settings: Record<string, string>): boolean =>
+  settings.transaction_read_only === "on";
+
+function beginWrite(pool: Pool, settings: Record<string, string>): () => void {
+  const userId = settings["incentives.user_id"];
+  const isWrite = userId !== undefined && !isReadOnly(settings);
+  return (isWrite && writeListeners.get(pool)?.(userId)) || (() => {});
 }
 
 /** What is asked in this turn goes out as one packet: each by itself would wake the other side. */

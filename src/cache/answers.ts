@@ -59,6 +59,8 @@ export class Answers {
   readonly #keysOf = new Map<string, Set<string>>();
   readonly #flightsOf = new Map<string, Set<OpenFlight>>();
   readonly #flightAt = new Map<string, OpenFlight>();
+  /** How many writes of a member are not over; nothing is kept of them meanwhile. */
+  readonly #writing = new Map<string, number>();
   /** Until when nothing is kept of a member (by performance.now()), the first to end first. */
   readonly #unsettled = new Map<string, number>();
 
@@ -114,6 +116,18 @@ export class Answers {
     this.#report();
   }
 
+  /** This member (a hash) writes: nothing is kept of them until what is returned is called, once, when that is over. */
+  beginWrite(member: string): () => void {
+    this.#writing.set(member, (this.#writing.get(member) ?? 0) + 1);
+    this.forget([member]);
+    return () => {
+      const left = (this.#writing.get(member) ?? 1) - 1;
+      if (left > 0) this.#writing.set(member, left);
+      else this.#writing.delete(member);
+      this.forget([member]);
+    };
+  }
+
   /** These members (hashes) are about to be judged: until `settle`, nothing is kept of them. */
   unsettle(members: readonly string[]): void {
     const now = performance.now();
@@ -135,7 +149,7 @@ export class Answers {
   }
 
   #isUnsettled(member: string): boolean {
-    return (this.#unsettled.get(member) ?? 0) > performance.now();
+    return this.#writing.has(member) || (this.#unsettled.get(member) ?? 0) > performance.now();
   }
 
   #forgetMember(member: string): void {

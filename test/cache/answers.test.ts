@@ -125,6 +125,24 @@ describe("a question being asked", () => {
   });
 });
 
+test("of a member who writes nothing is kept until all their writes are over, and others are not concerned", () => {
+  keep("a1", "aaaa");
+  const early = answers.begin("a2", "aaaa");
+  const isOver = answers.beginWrite("aaaa");
+  const isOtherOver = answers.beginWrite("aaaa");
+  expect(answers.find("a1")).toBeUndefined();
+  expect(early.end(answerOf("a2"))).toBe(false);
+  const during = answers.begin("a1", "aaaa");
+  expect(answers.join("a1")).toBeUndefined();
+  answers.settle(["aaaa"]);
+  isOver();
+  expect(keep("a1", "aaaa")).toBe(false);
+  expect(keep("b1", "bbbb")).toBe(true);
+  isOtherOver();
+  expect(during.end(answerOf("a1"))).toBe(false);
+  expect(keep("a1", "aaaa")).toBe(true);
+});
+
 test("in every order of reads, changes and forgetting, an answer found is what the member's state is", () => {
   const member = fc.constantFrom("aaaa", "bbbb");
   const step = fc.oneof(

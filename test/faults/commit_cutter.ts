@@ -1,4 +1,7 @@
-/** A TCP proxy in front of PostgreSQL that can lose the reply to a COMMIT of a recording: it is done, and nobody is told. */
+/**
+ * A TCP proxy in front of PostgreSQL that can lose the reply to a COMMIT of a recording: it is done, and nobody is told. Or it
+ * breaks the connection and brings the COMMIT later.
+ */
 import { connect, createServer } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
 import { once } from "node:events";
@@ -8,6 +11,8 @@ export interface CommitCutter {
   through(url: string): string;
   /** Loses the reply to the COMMIT of the next recording, and the connection with it. */
   cutNext(): void;
+  /** Breaks the connection at the COMMIT of the next recording, which the server gets when what is returned is called. */
+  holdNext(): () => void;
   /** How many replies were lost. */
   cuts(): number;
   stop(): Promise<void>;
@@ -20,6 +25,7 @@ export async function startCommitCutter(serverUrl: string): Promise<CommitCutter
   const { hostname, port } = new URL(serverUrl);
   const sockets = new Set<Socket>();
   let armed = false;
+  let held: PromiseWithResolvers<void> | undefined;
   let cuts = 0;
 
   const proxy = createServer((client) => {
@@ -41,12 +47,18 @@ export async function startCommitCutter(serverUrl: string): Promise<CommitCutter
       if (text.endsWith(commit)) {
         cut = armed && recording;
         if (cut) armed = false;
+        const isToBeHeld = held && recording ? held : undefined;
         recording = false;
+        if (isToBeHeld) {
+          held = undefined;
+          client.off("close", end).destroy();
+          return void isToBeHeld.promise.then(() => server.write(data));
+        }
       }
       server.write(data);
     });
     server.on("data", (data) => {
-      if (!cut) return void client.write(data);
+      if (!cut) return void (client.writable && client.write(data));
       // The server answers, so it has committed.
       cuts++;
       end();
@@ -63,6 +75,10 @@ export async function startCommitCutter(serverUrl: string): Promise<CommitCutter
     },
     cutNext() {
       armed = true;
+    },
+    holdNext() {
+      held = Promise.withResolvers<void>();
+      return held.resolve;
     },
     cuts: () => cuts,
     async stop() {

@@ -1,7 +1,7 @@
 /**
  * In front of Express, a plain handler that answers what was answered before (src/cache/answers.ts) and passes everything else
- * on, with an ear on what comes of it: a member's reads over REST and GraphQL. It never answers who has no valid token, never
- * keeps a mutation, an error or introspection, and has a write forget its member's answers before the write is answered.
+ * on, with an ear on what comes of it: a member's reads over REST and GraphQL. It never answers who has no valid token, and
+ * never keeps a mutation, an error or introspection. That a member writes is told by member_session.ts.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { memberHash } from "../../cache/answers.ts";
@@ -68,13 +68,8 @@ export function answerFromMemory(answers: Answers, tokens: Tokens): Handler {
           setImmediate(answer, answers, who, asking);
         }),
       );
-    } else if (method === "GET" || method === "HEAD" || method === "OPTIONS") {
-      next();
     } else {
-      asMember(request, next, ({ member }) => {
-        forgetAround(answers, member, response);
-        next();
-      });
+      next();
     }
   };
 }
@@ -160,21 +155,6 @@ function matches(ifNoneMatch: string | undefined, etag: string): boolean {
   if (ifNoneMatch === undefined) return false;
   if (ifNoneMatch === etag || ifNoneMatch.trim() === "*") return true;
   return ifNoneMatch.split(",").some((one) => one.trim().replace(/^W\//, "") === etag);
-}
-
-/**
- * At its start, and before a byte of its answer is sent: whoever is told of a write reads it from then on. A response whose client
- * has gone is ended too, when the write is done; its head is written by nobody.
- */
-function forgetAround(answers: Answers, member: string, response: ServerResponse): void {
-  const forget = (): void => answers.forget([member]);
-  const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse;
-  response.end = (...args: unknown[]) => {
-    forget();
-    return end(...args);
-  };
-  response.once("close", forget);
-  forget();
 }
 
 function hasShortBody({ method, headers }: IncomingMessage): boolean {

@@ -86,7 +86,7 @@ function createPreset(options: GraphqlOptions): GraphileConfig.Preset {
       recordIncentivesPlugin(options),
       catalogueMutationsPlugin(options),
       IncentiveCompletedPlugin,
-      ...(answers ? [keepableQueriesPlugin(answers)] : []),
+      ...(answers ? [keepableQueriesPlugin()] : []),
     ],
     pgServices: [createPgService(pool)],
     schema: {

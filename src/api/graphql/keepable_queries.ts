@@ -1,11 +1,6 @@
-/**
- * Says of each GraphQL operation, by its parsed document, whether its answer may be kept in memory, and has a mutation forget
- * its member's answers, over HTTP and WebSocket alike. A plugin of the GraphQL preset.
- */
+/** Says of each GraphQL operation, by its parsed document, whether its answer may be kept in memory. A plugin of the GraphQL preset. */
 import type { DocumentNode, GraphQLSchema } from "postgraphile/graphql";
-import { getOperationAST, TypeInfo, visit, visitWithTypeInfo } from "postgraphile/graphql";
-import { memberHash } from "../../cache/answers.ts";
-import type { Answers } from "../../cache/answers.ts";
+import { TypeInfo, visit, visitWithTypeInfo } from "postgraphile/graphql";
 import { settleKeeping } from "../front/answer_from_memory.ts";
 
 /** What the database tells the changes of: these types, reached by these fields. All else is asked for each time. */
@@ -14,7 +9,7 @@ const keepableTypes =
 const keepableFields =
   /^(?:(?:incentive|reward|incentiveReward|userIncentive|userReward)s?(?:By[A-Z]\w*)?|userSummary|__typename)$/;
 
-export function keepableQueriesPlugin(answers: Answers): GraphileConfig.Plugin {
+export function keepableQueriesPlugin(): GraphileConfig.Plugin {
   const verdicts = new WeakMap<DocumentNode, boolean>();
   const judge = (schema: GraphQLSchema, document: DocumentNode): boolean => {
     const verdict = verdicts.get(document) ?? isKeepable(schema, document);
@@ -27,22 +22,12 @@ export function keepableQueriesPlugin(answers: Answers): GraphileConfig.Plugin {
     grafast: {
       middleware: {
         async execute(next, { args }) {
-          const { schema, document, operationName, requestContext } = args;
+          const { schema, document, requestContext } = args;
           const request = requestContext?.node?.req;
-          const operation = getOperationAST(document, operationName)?.operation;
-          const { caller } = args.contextValue as Grafast.Context;
-          const forget = (): void => {
-            if (operation === "mutation" && caller) answers.forget([memberHash(caller.userId)]);
-          };
           settleKeeping(request, judge(schema, document));
-          forget();
-          try {
-            const result = await next();
-            if (Symbol.asyncIterator in result || result.errors) settleKeeping(request, false);
-            return result;
-          } finally {
-            forget();
-          }
+          const result = await next();
+          if (Symbol.asyncIterator in result || result.errors) settleKeeping(request, false);
+          return result;
         },
       },
     },
