@@ -2,7 +2,6 @@
 import { ConfigurationError, readConfiguration, settings } from "./configuration.ts";
 import { program, InvalidArgumentError, Option } from "commander";
 import type { Command } from "commander";
-import { printGraphqlSchema } from "./api/graphql/graphql.ts";
 import { asMember } from "./api/member_session.ts";
 import { record } from "./api/recording.ts";
 import { Problem } from "./api/problems.ts";
@@ -142,6 +141,7 @@ program
   .description("print the GraphQL schema, for client developers' tools")
   .action(() =>
     withDatabase(async (database, logger) => {
+      const { printGraphqlSchema } = await import("./api/graphql/graphql.ts");
       const pool = openPool(database.forApi().authenticatorUrl, "schema", 2, logger);
       try {
         const evaluators = await loadEvaluators();

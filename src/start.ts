@@ -3,14 +3,8 @@
  */
 import { readFile } from "node:fs/promises";
 import type { RequestListener } from "node:http";
-import type { Pool } from "pg";
 import { findAdapterProblems } from "./adapters_in_use.ts";
-import { openTokens } from "./api/tokens/open_tokens.ts";
-import { readPersistedOperations } from "./api/graphql/persisted_operations.ts";
-import { onMemberWrite } from "./api/member_session.ts";
-import { startApi } from "./api/server.ts";
 import { refreshOnChange } from "./cache/refresh_on_change.ts";
-import { Answers, memberHash } from "./cache/answers.ts";
 import type { Configuration } from "./configuration.ts";
 import { migrate } from "./database/migrate.ts";
 import { openDatabase, ownerUrlOf } from "./database/open.ts";
@@ -20,8 +14,6 @@ import { loadListeners } from "./delivery/registry.ts";
 import { judgingDefaults, JudgingPool } from "./evaluation/judging_pool.ts";
 import { loadEvaluators } from "./evaluation/registry.ts";
 import type { EvaluatorRegistry } from "./evaluation/registry.ts";
-import { Completions } from "./live/completions.ts";
-import { LiveSubscriber } from "./live/subscriber.ts";
 import { errorClass } from "./error_class.ts";
 import type { Logger } from "./logger.ts";
 import { createMetricsHandler, startMetricsServer } from "./metrics/endpoint.ts";
@@ -48,7 +40,7 @@ export interface RunningProcess {
   restartWorker(why: string): void;
 }
 
-type Readiness = Record<string, () => Promise<true | string>>;
+export type Readiness = Record<string, () => Promise<true | string>>;
 
 export async function start({
   configuration,
@@ -60,6 +52,9 @@ export async function start({
   let stopped: Promise<void> | undefined;
   const stop = (): Promise<void> => (stopped ??= closeInReverse(opened, logger));
   try {
+    // Not for a worker: what the API is made of takes half a second of CPU and 40 MB. First, so that whatever is missing of it
+    // is said before anything begins.
+    const api = only === "worker" ? undefined : await import("./start_api.ts");
     const database = await openDatabase(configuration, logger, "own");
     opened.push(() => database.close());
     if (database.ownerUrl) await migrate(database.ownerUrl, logger);
@@ -78,7 +73,7 @@ export async function start({
     };
     const runner = only === "api" ? undefined : await startWorkerPart(part);
     if (only === "worker") await startMetricsPart(part);
-    const apiPort = only === "worker" ? undefined : await startApiPart(part);
+    const apiPort = await api?.startApiPart(part, openMetrics(part));
     return { apiPort, stop, restartWorker: (why) => runner?.restart(why) };
   } catch (error) {
     await stop();
@@ -86,7 +81,7 @@ export async function start({
   }
 }
 
-interface Part {
+export interface Part {
   configuration: Configuration;
   logger: Logger;
   database: Database;
@@ -135,76 +130,6 @@ async function startWorkerPart(part: Part): Promise<SupervisedRunner> {
   return runner;
 }
 
-async function startApiPart(part: Part): Promise<number> {
-  const { configuration, logger, database, evaluators, opened, readiness } = part;
-  const { authenticatorUrl, jwtSecret } = database.forApi();
-  // PostgreSQL ends each statement of a request after 5 s by itself.
-  const pool = openPool(authenticatorUrl, "api", 20, logger, { heldAtMostMs: 12_000 });
-  opened.push(() => pool.end());
-  const live = new LiveSubscriber(authenticatorUrl, logger);
-  live.on("completed", (range) => logger.debug(range, "incentive_completed heard"));
-  live.start();
-  opened.push(() => live.stop());
-  // One connection of its own, so that no request is in the way of it.
-  const livePool = openPool(authenticatorUrl, "live reader", 1, logger);
-  opened.push(() => livePool.end());
-  const completions = new Completions({ pool: livePool, subscriber: live, logger });
-  completions.start();
-  opened.push(() => completions.stop());
-  const tokens = await openTokens({ configuration, jwtSecret, pool, live, logger });
-  opened.push(() => tokens.stop());
-  readiness.tokens = async () => tokens.isReady();
-  readiness.database = () => isReachable(pool);
-  readiness.live = async () => live.isHearing() || "not hearing notifications";
-
-  const api = await startApi({
-    host: configuration.host,
-    port: configuration.port,
-    pool,
-    tokens,
-    evaluators,
-    completions,
-    liveConnections: configuration.liveConnections,
-    answers: keepAnswers(configuration, pool, live),
-    logger,
-    production: configuration.nodeEnv === "production",
-    introspection: configuration.graphqlIntrospection,
-    persistedOperations:
-      configuration.persistedOperationsFolder === undefined
-        ? undefined
-        : await readPersistedOperations(
-            configuration.persistedOperationsFolder,
-            configuration.persistedOperationsOnly,
-          ),
-    rateLimits: configuration.rateLimits,
-    corsOrigins: configuration.corsOrigins,
-    connections: configuration.connections,
-    readiness: () => askAll(readiness),
-    metrics: openMetrics(part),
-  });
-  opened.push(() => api.stop());
-  return api.port;
-}
-
-/** What was answered is kept in memory until its member writes through `pool`, or the live subscriber hears of a change. */
-function keepAnswers(
-  { answersMemoryMb, answersKeptSeconds }: Configuration,
-  pool: Pool,
-  live: LiveSubscriber,
-): Answers | undefined {
-  if (answersMemoryMb === 0) return undefined;
-  const answers = new Answers({
-    maxBytes: answersMemoryMb * 1024 * 1024,
-    keptForMs: answersKeptSeconds * 1000,
-    isHearing: () => live.isHearing(),
-  });
-  onMemberWrite(pool, (userId) => answers.beginWrite(memberHash(userId)));
-  live.on("changing", (members) => answers.unsettle(members));
-  live.on("changed", (members) => answers.settle(members));
-  live.on("lost", () => answers.forget("all"));
-  return answers;
-}
-
 /** For a worker that runs alone; beside an API the metrics are on its port. */
 async function startMetricsPart(part: Part): Promise<void> {
   const { host, metricsPort } = part.configuration;
@@ -227,20 +152,6 @@ function openMetrics({
   const pool = openPool(database.ownerUrl, "metrics", 1, logger);
   opened.push(() => pool.end());
   return createMetricsHandler({ token, gauges: createGauges(pool, logger), logger });
-}
-
-async function isReachable(pool: Pool): Promise<true | string> {
-  await pool.query("select 1");
-  return true;
-}
-
-/** What throws is not well; its class says why. */
-async function askAll(readiness: Readiness): Promise<Record<string, true | string>> {
-  const answers = Object.entries(readiness).map(async ([part, ask]) => {
-    const answer = await ask().catch((error: unknown) => errorClass(error));
-    return [part, answer] as const;
-  });
-  return Object.fromEntries(await Promise.all(answers));
 }
 
 async function closeInReverse(opened: (() => Promise<void>)[], logger: Logger): Promise<void> {
