@@ -105,7 +105,10 @@ describe("a member who reads twice", () => {
         user: "alice",
         headers: { "if-none-match": known },
       });
-      expect([again.status, again.body, again.headers.get("etag")]).toEqual([304, undefined, etag]);
+      const { status, body, headers } = again;
+      expect([status, body, headers.get("etag")]).toEqual([304, undefined, etag]);
+      // `fetch` has added `Cache-Control: no-cache` to it.
+      expect(headers.get("x-cache")).toBe("hit");
     }
     const another = await one.ask("/user/incentives", {
       user: "alice",

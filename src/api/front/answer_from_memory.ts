@@ -98,15 +98,21 @@ function whoIs(caller: Caller): Who {
 function answer(answers: Answers, who: Who, asking: Asking): void {
   const { request, response } = asking;
   const key = who.prefix + asking.question;
-  const isToBeFresh = /no-cache|no-store/i.test(request.headers["cache-control"] ?? "");
-  const found = isToBeFresh ? undefined : answers.find(key);
+  const isAnew = asksAnew(request);
+  const found = isAnew ? undefined : answers.find(key);
   if (found) return sendAnswer(request, response, found, "hit");
-  const flight = isToBeFresh ? undefined : answers.join(key);
+  const flight = isAnew ? undefined : answers.join(key);
   if (!flight) return ask(answers, key, who.member, asking);
   void flight.answer.then((shared) => {
     if (shared) sendAnswer(request, response, shared, "miss");
     else ask(answers, key, who.member, asking);
   });
+}
+
+/** Who asks whether an answer they have is still good wants that one; `fetch` adds a no-cache to each If-None-Match by itself. */
+function asksAnew({ headers }: IncomingMessage): boolean {
+  if (headers["if-none-match"] !== undefined) return false;
+  return /no-cache|no-store/i.test(headers["cache-control"] ?? "");
 }
 
 /** Lets Express answer, and keeps what it says. */
