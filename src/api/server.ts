@@ -29,6 +29,7 @@ import { limitRates } from "./front/rate_limits.ts";
 import type { RateLimits } from "./front/rate_limits.ts";
 import { restRoutes } from "./rest/reads.ts";
 import { securityHeaders } from "./front/security_headers.ts";
+import { answerSender } from "./front/send_answer.ts";
 import { SharedRates } from "./front/shared_rates.ts";
 import type { Tokens } from "./tokens/tokens.ts";
 
@@ -88,17 +89,17 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   app.use("/graphql", requireCaller(tokens));
   const server = createServer(timeouts);
   const sharedRates = new SharedRates(pool, logger);
+  const headers = securityHeaders(options.production);
   // A request meets these in this order, and Express last.
-  const inFront = [
-    securityHeaders(options.production),
-    ...crossOrigin(options.corsOrigins),
+  const handlers = [
+    ...crossOrigin(options.corsOrigins, headers),
     exceptProbes(guardConnections(server, options.connections)),
     refuseTwoAuthorizations,
     exceptProbes(limitRates(options.rateLimits, tokens, sharedRates, failedTokens)),
-    ...(answers ? [answerFromMemory(answers, tokens)] : []),
+    ...(answers ? [answerFromMemory(answers, tokens, answerSender(headers))] : []),
     exceptProbes(refuseWhenFull(pool)),
   ];
-  server.on("request", chain(inFront, app, logger));
+  server.on("request", chain({ handlers, last: app, headers, logger }));
   const serv = graphql.createServ(grafserv);
   await serv.addTo(app, server, false);
   live.serveSockets(server, serv);

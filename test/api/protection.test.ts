@@ -117,11 +117,19 @@ describe("headers", () => {
       expect(preflight.status).toBe(204);
       expect(preflight.headers.get("access-control-allow-origin")).toBe("https://app.example");
       expect(preflight.headers.get("access-control-allow-headers")).toMatch("Idempotency-Key");
+      expect(preflight.headers.get("x-content-type-options")).toBe("nosniff");
       const origins = async (origin: string) =>
         (await limited.ask("/user/rewards", { user: "ann", headers: { origin } })).headers;
       const named = await origins("https://app.example");
       expect(named.get("access-control-allow-origin")).toBe("https://app.example");
       expect(named.get("access-control-expose-headers")).toMatch(/ETag.*Location.*Retry-After/);
+      const fromMemory = await origins("https://app.example");
+      expect(Object.fromEntries(fromMemory)).toMatchObject({
+        "access-control-allow-origin": "https://app.example",
+        vary: "Origin, Authorization, Accept",
+        "x-cache": "hit",
+        "x-content-type-options": "nosniff",
+      });
       const other = await origins("https://other.example");
       expect(other.get("access-control-allow-origin")).toBeNull();
     });
@@ -131,20 +139,59 @@ describe("headers", () => {
     expect(headers.get("access-control-allow-origin")).toBeNull();
   });
 
+  const protecting = {
+    "content-security-policy": "default-src 'none';frame-ancestors 'none'",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "strict-transport-security": "max-age=31536000",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+  };
+
   test("every answer, errors too, says that nothing is kept, framed, run or guessed", async () => {
-    await inProcess({ NODE_ENV: "production" }, async (production) => {
-      for (const path of ["/nothing", "/user/rewards", "/graphql"]) {
-        const { headers } = await production.ask(path);
+    const settings = { NODE_ENV: "production", RATE_LIMIT_PER_ADDRESS: "5" };
+    await nextMinuteUnless(5);
+    await inProcess(settings, async (production) => {
+      const statuses: number[] = [];
+      for (const path of ["/healthz", "/nothing", "/user/rewards", "/graphql", "/", "/", "/"]) {
+        const { status, headers } = await production.ask(path);
+        statuses.push(status);
         expect(Object.fromEntries(headers)).toMatchObject({
           "cache-control": "no-store",
-          "content-security-policy": "default-src 'none';frame-ancestors 'none'",
-          "referrer-policy": "no-referrer",
-          "strict-transport-security": "max-age=31536000",
-          "x-content-type-options": "nosniff",
-          "x-frame-options": "DENY",
+          ...protecting,
         });
         expect(headers.get("x-powered-by")).toBeNull();
       }
+      expect(statuses).toEqual([200, 404, 401, 401, 404, 404, 429]);
+    });
+  }, 15_000);
+
+  test("so does an answer from memory, which its member's browser may keep; a 304 leaves that as it is", async () => {
+    await inProcess({ NODE_ENV: "production" }, async (production) => {
+      const ask = (headers: Record<string, string> = {}) =>
+        production.ask("/user/rewards", { user: "ann", headers });
+      const told: object[] = [];
+      await waitUntil("it is answered from memory", async () => {
+        const headers = Object.fromEntries((await ask()).headers);
+        told.push(headers);
+        return headers["x-cache"] === "hit";
+      });
+      for (const headers of told) {
+        expect(headers).toMatchObject({ "cache-control": "private, no-cache", ...protecting });
+      }
+      const { headers } = await ask();
+      const known = await ask({ "if-none-match": headers.get("etag")! });
+      expect(known.status).toBe(304);
+      expect(Object.keys(Object.fromEntries(known.headers))).toEqual([
+        "cache-control",
+        "connection",
+        "date",
+        "etag",
+        "keep-alive",
+        "vary",
+        "x-cache",
+      ]);
     });
   });
 });

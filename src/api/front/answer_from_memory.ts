@@ -5,10 +5,10 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { memberHash } from "../../cache/answers.ts";
-import type { Answer, Answers, Flight } from "../../cache/answers.ts";
-import { countAnswer } from "../../metrics/registry.ts";
+import type { Answers, Flight } from "../../cache/answers.ts";
 import { captureAnswer } from "./captured_answer.ts";
 import type { Handler } from "./chain.ts";
+import type { SendAnswer } from "./send_answer.ts";
 import type { Caller, Tokens } from "../tokens/tokens.ts";
 
 /** Longer questions are passed on unread. */
@@ -42,7 +42,13 @@ interface Asking {
   isKeepable: boolean;
 }
 
-export function answerFromMemory(answers: Answers, tokens: Tokens): Handler {
+interface Memory {
+  answers: Answers;
+  send: SendAnswer;
+}
+
+export function answerFromMemory(answers: Answers, tokens: Tokens, send: SendAnswer): Handler {
+  const memory = { answers, send };
   const asMember = (request: IncomingMessage, next: () => void, then: (who: Who) => void): void => {
     const { authorization } = request.headers;
     const known = tokens.recall(authorization);
@@ -57,7 +63,7 @@ export function answerFromMemory(answers: Answers, tokens: Tokens): Handler {
     const { method = "", url = "", headers } = request;
     if (method === "GET" && restReads.test(url)) {
       const asking = { request, response, next, question: url, isKeepable: true };
-      asMember(request, next, (who) => setImmediate(answer, answers, who, asking));
+      asMember(request, next, (who) => setImmediate(answer, memory, who, asking));
     } else if (graphqlPath.test(url)) {
       if (method !== "GET" && !hasShortBody(request)) return next();
       asMember(request, next, (who) =>
@@ -65,7 +71,7 @@ export function answerFromMemory(answers: Answers, tokens: Tokens): Handler {
           if (method === "POST") Object.assign(request, { body });
           const question = `${method} ${url}\0${headers.accept}\0${headers["content-type"]}\0${body.toString("latin1")}`;
           const asking = { request, response, next, question, isKeepable: false };
-          setImmediate(answer, answers, who, asking);
+          setImmediate(answer, memory, who, asking);
         }),
       );
     } else {
@@ -95,17 +101,18 @@ function whoIs(caller: Caller): Who {
  * Runs in the phase after the one in which the request was read: a change that had reached this process by then has been
  * heard by now.
  */
-function answer(answers: Answers, who: Who, asking: Asking): void {
+function answer(memory: Memory, who: Who, asking: Asking): void {
+  const { answers, send } = memory;
   const { request, response } = asking;
   const key = who.prefix + asking.question;
   const isAnew = asksAnew(request);
   const found = isAnew ? undefined : answers.find(key);
-  if (found) return sendAnswer(request, response, found, "hit");
+  if (found) return send(request, response, found, "hit");
   const flight = isAnew ? undefined : answers.join(key);
-  if (!flight) return ask(answers, key, who.member, asking);
+  if (!flight) return ask(memory, key, who.member, asking);
   void flight.answer.then((shared) => {
-    if (shared) sendAnswer(request, response, shared, "miss");
-    else ask(answers, key, who.member, asking);
+    if (shared) send(request, response, shared, "miss");
+    else ask(memory, key, who.member, asking);
   });
 }
 
@@ -116,7 +123,7 @@ function asksAnew({ headers }: IncomingMessage): boolean {
 }
 
 /** Lets Express answer, and keeps what it says. */
-function ask(answers: Answers, key: string, member: string, asking: Asking): void {
+function ask({ answers, send }: Memory, key: string, member: string, asking: Asking): void {
   const { request, response, next, isKeepable } = asking;
   const flight = answers.begin(key, member);
   const question = { flight, isKeepable };
@@ -125,42 +132,10 @@ function ask(answers: Answers, key: string, member: string, asking: Asking): voi
   captureAnswer(response, (captured) => {
     const isAnswer = question.isKeepable && captured !== undefined;
     const isKept = flight.end(isAnswer ? captured : undefined);
-    if (isAnswer) sendAnswer(request, response, captured, isKept ? "miss" : "live");
+    if (isAnswer) send(request, response, captured, isKept ? "miss" : "live");
     return isAnswer;
   });
   next();
-}
-
-type How = "hit" | "miss" | "live";
-
-/** Over POST there is nothing to compare: whoever posts wants the answer. */
-function sendAnswer(
-  { method, headers }: IncomingMessage,
-  response: ServerResponse,
-  { body, etag, contentType }: Answer,
-  how: How,
-): void {
-  const isKnown = method === "GET" && matches(headers["if-none-match"], etag);
-  countAnswer(how, isKnown);
-  const vary = response.getHeader("vary");
-  const always = {
-    ETag: etag,
-    "Cache-Control": "private, no-cache",
-    Vary: vary === undefined ? "Authorization, Accept" : `${String(vary)}, Authorization, Accept`,
-    "X-Cache": how,
-  };
-  if (isKnown) {
-    response.writeHead(304, always).end();
-    return;
-  }
-  const whole = { ...always, "Content-Type": contentType, "Content-Length": body.length };
-  response.writeHead(200, whole).end(body);
-}
-
-function matches(ifNoneMatch: string | undefined, etag: string): boolean {
-  if (ifNoneMatch === undefined) return false;
-  if (ifNoneMatch === etag || ifNoneMatch.trim() === "*") return true;
-  return ifNoneMatch.split(",").some((one) => one.trim().replace(/^W\//, "") === etag);
 }
 
 function hasShortBody({ method, headers }: IncomingMessage): boolean {

@@ -2,9 +2,15 @@
 import cors from "cors";
 import type { Handler } from "./chain.ts";
 
-export function crossOrigin(origins: readonly string[]): Handler[] {
+/** `headers` go with the answer to a preflight, which is answered here. */
+export function crossOrigin(origins: readonly string[], headers: Map<string, string>): Handler[] {
   if (origins.length === 0) return [];
+  const setHeaders: Handler = ({ method }, response, next) => {
+    if (method === "OPTIONS") response.setHeaders(headers);
+    next();
+  };
   return [
+    setHeaders,
     cors({
       origin: [...origins],
       methods: ["GET", "POST"],

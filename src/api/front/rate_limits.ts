@@ -47,8 +47,8 @@ export function limitRates(
       });
     }
     try {
-      const used = await limiter?.consume(key);
-      if (limiter && used) shared.note(limiter, client, minute, used.consumedPoints);
+      const used = limiter && (await limiter.consume(key));
+      if (used) shared.note(limiter, client, minute, used.consumedPoints);
     } catch (refused) {
       if (!(refused instanceof RateLimiterRes)) throw refused;
       return next(tooMany(response, known ? perMember : perAddress));

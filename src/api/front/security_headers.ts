@@ -1,11 +1,16 @@
 /**
- * What every answer tells browsers: run nothing, show it in no frame, guess no type, keep no copy. Called by server.ts, first
- * in the chain. Handlers behind it may say otherwise of their own answers (`Cache-Control`).
+ * What every answer tells browsers: run nothing, show it in no frame, guess no type, keep no copy. Made once, by server.ts; set by
+ * chain.ts and written by send_answer.ts. Who answers may say otherwise of their own answers (`Cache-Control`).
  */
+import { IncomingMessage, ServerResponse } from "node:http";
+import { Socket } from "node:net";
 import helmet from "helmet";
-import type { Handler } from "./chain.ts";
 
-export function securityHeaders(production: boolean): Handler {
+/** By their names in small letters; they depend on no request. */
+export function securityHeaders(production: boolean): Map<string, string> {
+  const response = new ServerResponse(new IncomingMessage(new Socket()));
+  // Health data: no proxy and no browser keeps it, unless the answer says how.
+  response.setHeader("Cache-Control", "no-store");
   const setHeaders = helmet({
     // An API's answers load nothing; the pages of development do.
     contentSecurityPolicy: production && {
@@ -17,9 +22,8 @@ export function securityHeaders(production: boolean): Handler {
     referrerPolicy: { policy: "no-referrer" },
     xFrameOptions: { action: "deny" },
   });
-  return (request, response, next) => {
-    // Health data: no proxy and no browser keeps it, unless the answer says how.
-    response.setHeader("Cache-Control", "no-store");
-    setHeaders(request, response, next);
-  };
+  setHeaders(response.req, response, () => {});
+  return new Map(
+    Object.entries(response.getHeaders()).map(([name, value]) => [name, String(value)]),
+  );
 }

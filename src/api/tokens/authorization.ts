@@ -11,8 +11,9 @@ export function authorizationOf({
   rawHeaders,
   headers,
 }: Pick<IncomingMessage, "rawHeaders" | "headers">): string | undefined {
-  const names = rawHeaders.filter((_text, position) => position % 2 === 0);
-  if (names.filter((name) => name.toLowerCase() === "authorization").length > 1) {
+  const isOne = (text: string, position: number): boolean =>
+    position % 2 === 0 && /^authorization$/i.test(text);
+  if (rawHeaders.filter(isOne).length > 1) {
     throw unauthenticated("Send one header `Authorization`, not several.");
   }
   return headers.authorization;
