@@ -83,7 +83,7 @@ token
   .action((_options: object, command: Command) =>
     withOwnerPool(async (pool) => {
       await revokeTokens(pool, command.optsWithGlobals<{ user: string }>().user);
-      console.log("Refused from now on. A token issued from the next second on is accepted.");
+      console.log("Refused from now on. A token issued 6 s from now or later is accepted.");
     }),
   );
 

@@ -143,7 +143,17 @@ describe("revoking", () => {
     const { body } = await app.ask("/user/incentives", { headers: { authorization: before } });
     expect(body.detail).toBe("The token has been revoked.");
     expect(await statusOf(others)).toBe(200);
-    expect(await statusOf(await authorize("lena", seconds() + 1))).toBe(200);
+    expect(await statusOf(await authorize("lena", seconds() + 5))).toBe(200);
+  });
+
+  test("refuses those that were issued before it by a clock that is ahead, as far as one may be", async () => {
+    const ahead = await authorize("rita", seconds() + 4.5);
+    expect(await statusOf(ahead)).toBe(200);
+    await revoke("rita");
+    expect(await statusOf(ahead)).toBe(401);
+    const farAhead = await authorize("sven", seconds() + 60);
+    const { body } = await app.ask("/user/incentives", { headers: { authorization: farAhead } });
+    expect(body.detail).toBe("The token's `iat` lies in the future.");
   });
 
   test("asks that member's tokens for `iat` from then on", async () => {

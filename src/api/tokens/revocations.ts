@@ -7,6 +7,7 @@ import { errorClass } from "../../error_class.ts";
 import type { LiveSubscriber } from "../../live/subscriber.ts";
 import type { Logger } from "../../logger.ts";
 import { databaseAway, unauthenticated } from "../problems.ts";
+import { aheadAtMost } from "./tokens.ts";
 
 const TRY_AGAIN_AFTER_MS = 1000;
 
@@ -54,7 +55,9 @@ export class Revocations {
     if (issuedAt === undefined) {
       throw unauthenticated("The token must say when it was issued (`iat`).");
     }
-    if (issuedAt <= issuedBefore) throw unauthenticated("The token has been revoked.");
+    // Issued before it by a clock that is ahead; so who gets a new one in these seconds needs another.
+    if (issuedAt <= issuedBefore + aheadAtMost)
+      throw unauthenticated("The token has been revoked.");
   }
 
   /** What is said while it reads may be too late for that answer, so then it reads once more. */

@@ -49,8 +49,11 @@ export interface TokenRules {
   revocations?: { check(userId: string, issuedAt: number | undefined): void };
 }
 
-/** For an issuer's clock that is ahead, in seconds: how long before its time a token is accepted. */
-const tooEarlyBy = 5;
+/**
+ * How far an issuer's clock may be ahead, in seconds. A token from further ahead is refused, by `nbf` and by `iat`, so that a
+ * clock which is wrong is noticed; a revocation covers as much (revocations.ts).
+ */
+export const aheadAtMost = 5;
 
 /** HS256 with a shared secret of at least 32 characters. */
 export function createTokens(secret: string, rules: TokenRules = {}): SigningTokens {
@@ -100,7 +103,7 @@ function createVerifier(
   const options: JWTVerifyOptions = {
     algorithms: keys.algorithms,
     requiredClaims: ["sub", "exp"],
-    clockTolerance: tooEarlyBy,
+    clockTolerance: aheadAtMost,
     ...(issuer !== undefined && { issuer }),
     ...(audience !== undefined && { audience }),
   };
@@ -135,6 +138,9 @@ function createVerifier(
       const caller = callerOf(payload, roleClaim);
       // The library is lenient here too, but an end is an end.
       if (caller.expiresAt <= Date.now() / 1000) throw unauthenticated("The token has expired.");
+      if (payload.iat !== undefined && payload.iat > Date.now() / 1000 + aheadAtMost) {
+        throw unauthenticated("The token's `iat` lies in the future.");
+      }
       revocations?.check(caller.userId, payload.iat);
       known.set(authorization, { caller, issuedAt: payload.iat, edition });
       return caller;
