@@ -1,6 +1,7 @@
 /** Operators, seen from outside: what they read, what they change, what is kept of it, and what is nobody's business but a member's. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { createTokens } from "../../src/api/tokens/tokens.ts";
+import { buildTasks } from "../../src/worker/tasks.ts";
 import { waitUntil } from "../test_database.ts";
 import { startTestProcess } from "../test_process.ts";
 import type { Answer, TestProcess } from "../test_process.ts";
@@ -355,6 +356,7 @@ describe("an operator reads", () => {
       ["Error: canary", "Error"],
       ["connection lost: error 57P01", "connection lost: error 57P01"],
       ["error 22P02: canary", "error 22P02"],
+      ["Error 42: canary", "Error 42"],
     ]) {
       await pool.query(
         "update graphile_worker._private_jobs set last_error = $1, attempts = max_attempts where run_at > now()",
@@ -364,12 +366,33 @@ describe("an operator reads", () => {
       const parked = body.data.jobs.nodes.filter(
         ({ state }: { state: string }) => state === "parked",
       );
-      expect(new Set(parked.map((job: { error: unknown }) => job.error))).toEqual(new Set([shown]));
+      const errors = parked.map((job: { task: string; error: unknown }) => [job.task, job.error]);
+      // What others write is never known to be a class or a code.
+      expect(Object.fromEntries(errors)).toMatchObject({
+        deliver_incentive_completed: shown,
+        somebody_elses: null,
+      });
       expect(JSON.stringify(body)).not.toContain("canary");
     }
     await pool.query(
       "select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))",
     );
+  });
+
+  test("jobs: the database knows which tasks are ours", async () => {
+    const { rows } = await app.database.pool.query("select app.own_tasks() as tasks");
+    const nothing = undefined as never;
+    const { signal } = new AbortController();
+    const tasks = buildTasks({
+      pool: nothing,
+      evaluators: new Map(),
+      judges: nothing,
+      listeners: new Map(),
+      logger: nothing,
+      stopping: signal,
+      outOfTime: signal,
+    });
+    expect(rows[0].tasks.toSorted()).toEqual(Object.keys(tasks).toSorted());
   });
 
   test.each([
