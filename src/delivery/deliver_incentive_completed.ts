@@ -152,40 +152,51 @@ interface EventsAndListeners {
   active: Set<string>;
 }
 
-/** In one question, because a job asks it for each thousand events. */
+type Reward = IncentiveCompleted["rewards"][number];
+
+type EventAndReward = Omit<IncentiveCompleted, "rewards"> & {
+  active: string[];
+  /** Null when it won nothing. */
+  key: string | null;
+} & Omit<Reward, "key">;
+
+/** In one question, because a job asks it for each thousand events. An event with two rewards is there twice. */
 async function readEventsAndListeners(pool: Pool, ids: string[]): Promise<EventsAndListeners> {
-  const { rows } = await pool.query<IncentiveCompleted & { active: string[] }>(
-    `select event.id,
-      array(select name from app.incentive_listeners where is_active) as active,
-      ui.id as "userIncentiveId",
-      ui.user_id as "userId",
-      incentive.key as incentive,
-      event.occurred_at as "occurredAt",
-      coalesce(won.rewards, '[]') as rewards
-    from app.incentive_events as event
-    join app.user_incentives as ui on ui.id = event.user_incentive_id
-    join app.incentives as incentive on incentive.id = event.incentive_id
-    left join lateral (
-      select jsonb_agg(
-        jsonb_build_object(
-          'key', reward.key, 'kind', reward.kind, 'amount', ur.amount::text, 'unit', ur.unit
-        )
-        order by ur.id
-      ) as rewards
-      from app.user_rewards as ur
-      join app.rewards as reward on reward.id = ur.reward_id
-      where ur.user_incentive_id = ui.id
-    ) as won on true
-    where event.id = any ($1)`,
-    [ids],
-  );
-  return {
-    events: new Map(
-      rows.map(({ id, userIncentiveId, userId, incentive, occurredAt, rewards }) => [
-        id,
-        { id, userIncentiveId, userId, incentive, occurredAt, rewards },
-      ]),
-    ),
-    active: new Set(rows[0]?.active),
-  };
+  const { rows } = await pool.query<EventAndReward>({
+    name: "read_events_and_listeners",
+    text: `
+      select event.id,
+        array(select name from app.incentive_listeners where is_active) as active,
+        ui.id as "userIncentiveId",
+        ui.user_id as "userId",
+        incentive.key as incentive,
+        event.occurred_at as "occurredAt",
+        reward.key,
+        reward.kind,
+        ur.amount,
+        ur.unit
+      from app.incentive_events as event
+      join app.user_incentives as ui on ui.id = event.user_incentive_id
+      join app.incentives as incentive on incentive.id = event.incentive_id
+      left join app.user_rewards as ur on ur.user_incentive_id = ui.id
+      left join app.rewards as reward on reward.id = ur.reward_id
+      where event.id = any ($1)
+      order by ur.id`,
+    values: [ids],
+  });
+  const events = new Map<string, IncentiveCompleted>();
+  for (const { id, userIncentiveId, userId, incentive, occurredAt, ...won } of rows) {
+    const event = events.get(id) ?? {
+      id,
+      userIncentiveId,
+      userId,
+      incentive,
+      occurredAt,
+      rewards: [],
+    };
+    const { key, kind, amount, unit } = won;
+    if (key !== null) event.rewards.push({ key, kind, amount, unit });
+    events.set(id, event);
+  }
+  return { events, active: new Set(rows[0]?.active) };
 }

@@ -10,7 +10,7 @@ import type { Logger } from "../logger.ts";
 import { countEvaluated, countHandedOver, observeBatch } from "../metrics/registry.ts";
 import { checkCriteria } from "./judge.ts";
 import type { Incentive } from "./judge.ts";
-import type { JudgedRow, JudgingPool, RowToJudge } from "./judging_pool.ts";
+import type { Judged, JudgingPool, RowToJudge } from "./judging_pool.ts";
 import type { EvaluatorRegistry } from "./registry.ts";
 
 export interface Judging {
@@ -23,7 +23,9 @@ export interface Judging {
   announce?: (rows: RowToJudge[]) => Promise<void>;
 }
 
-type Verdict = Extract<JudgedRow, { status: string }>;
+/** Rows and their verdicts. */
+type Verdicts = Omit<Judged, "failed">;
+const noVerdicts: Verdicts = { verdicts: [], ids: [], verdictOf: [] };
 type Catalogue = Map<number, Incentive & { key: string }>;
 
 interface Claim {
@@ -63,10 +65,8 @@ export async function evaluateBatch(
     if (!(error instanceof DatabaseError) || error.severity !== "ERROR") throw error;
     return inTransaction(client, async () => {
       const judged = await claimAndJudge();
-      return {
-        ...judged,
-        verdicts: await applyIsolating(client, judged.verdicts, judging.logger),
-      };
+      const applied = await applyIsolating(client, judged.verdicts, judging.logger);
+      return { ...judged, verdicts: pick(judged.verdicts, applied) };
     });
   });
   if (rows.length > 0) {
@@ -89,10 +89,9 @@ export async function evaluateRow(
     );
     const { incentives, now } = await readCatalogue(client);
     const [judged] = await Promise.all([judges.judge(rows, incentives, now), announce?.(rows)]);
-    for (const row of judged) {
-      if ("error" in row) throw Object.assign(new Error("not judged"), { name: row.error });
-      await apply(client, [row]);
-    }
+    const [failed] = judged.failed;
+    if (failed) throw Object.assign(new Error("not judged"), { name: failed.error });
+    await apply(client, judged);
   });
 }
 
@@ -184,56 +183,69 @@ async function judgeClaim(
   client: ClientBase,
   { judges, logger }: Judging,
   { rows, incentives, now }: Claim,
-): Promise<{ verdicts: Verdict[]; left: number }> {
-  if (rows.length === 0) return { verdicts: [], left: 0 };
-  const judged = await judges.judge(rows, incentives, now);
-  const verdicts: Verdict[] = [];
-  for (const row of judged) {
-    if ("error" in row) await handOver(client, row.id, row.error, logger);
-    else verdicts.push(row);
-  }
-  return { verdicts, left: rows.length - judged.length };
+): Promise<{ verdicts: Verdicts; left: number }> {
+  if (rows.length === 0) return { verdicts: noVerdicts, left: 0 };
+  const { failed, ...verdicts } = await judges.judge(rows, incentives, now);
+  for (const { id, error } of failed) await handOver(client, id, error, logger);
+  return { verdicts, left: rows.length - verdicts.ids.length - failed.length };
 }
 
 /** Applies the verdicts; when the database refuses, halves the set until the refused row stands alone. Returns the applied. */
 async function applyIsolating(
   client: ClientBase,
-  verdicts: Verdict[],
+  judged: Verdicts,
   logger: Logger,
-): Promise<Verdict[]> {
-  if (verdicts.length === 0) return [];
+): Promise<string[]> {
+  const { ids } = judged;
+  if (ids.length === 0) return [];
   await client.query("savepoint verdicts");
   try {
-    await apply(client, verdicts);
-    return verdicts;
+    await apply(client, judged);
+    return ids;
   } catch (error) {
     await client.query("rollback to savepoint verdicts");
-    const [only] = verdicts;
-    if (verdicts.length === 1 && only) {
-      await handOver(client, only.id, errorClass(error), logger);
+    const [only] = ids;
+    if (ids.length === 1 && only) {
+      await handOver(client, only, errorClass(error), logger);
       return [];
     }
-    const half = Math.ceil(verdicts.length / 2);
+    const half = Math.ceil(ids.length / 2);
     return [
-      ...(await applyIsolating(client, verdicts.slice(0, half), logger)),
-      ...(await applyIsolating(client, verdicts.slice(half), logger)),
+      ...(await applyIsolating(client, pick(judged, ids.slice(0, half)), logger)),
+      ...(await applyIsolating(client, pick(judged, ids.slice(half)), logger)),
     ];
   }
 }
 
-async function apply(client: ClientBase, verdicts: Verdict[]): Promise<void> {
-  if (verdicts.length === 0) return;
+/** These rows, and only the verdicts that are theirs. */
+function pick({ verdicts, ids, verdictOf }: Verdicts, picked: string[]): Verdicts {
+  const numberOf = new Map(ids.map((id, index) => [id, verdictOf[index]!]));
+  const numbers = [...new Set(picked.map((id) => numberOf.get(id)!))];
+  return {
+    verdicts: numbers.map((number) => verdicts[number - 1]!),
+    ids: picked,
+    verdictOf: picked.map((id) => numbers.indexOf(numberOf.get(id)!) + 1),
+  };
+}
+
+async function apply(client: ClientBase, { verdicts, ids, verdictOf }: Verdicts): Promise<void> {
+  if (ids.length === 0) return;
   await client.query({
     name: "apply_verdicts",
-    text: "select app.apply_verdicts($1::bigint[], $2::text[], $3::float8[], $4::text::jsonb[])",
+    text: "select app.apply_verdicts($1::bigint[], $2::text[], $3::float8[], $4::text::jsonb[], $5::integer[])",
     values: [
-      verdicts.map(({ id }) => id),
+      array(ids),
       verdicts.map(({ status }) => status),
       verdicts.map(({ progress }) => progress),
-      // As bytes, which the driver need not look through.
-      Buffer.from(`{${verdicts.map(({ explanation }) => explanation).join(",")}}`),
+      array(verdicts.map(({ explanation }) => explanation)),
+      array(verdictOf),
     ],
   });
+}
+
+/** As PostgreSQL writes an array; the driver would quote each element, and look through it for what to escape. */
+function array(elements: (string | number)[]): string {
+  return `{${elements.join(",")}}`;
 }
 
 /** From here on the row's own job is responsible for it: retried with growing pauses, and parked when it never succeeds. */
@@ -252,9 +264,15 @@ async function handOver(
   await client.query("update app.user_incentives set evaluation_due = false where id = $1", [id]);
 }
 
-function countVerdicts(rows: RowToJudge[], verdicts: Verdict[], incentives: Catalogue): void {
+function countVerdicts(
+  rows: RowToJudge[],
+  { verdicts, ids, verdictOf }: Verdicts,
+  incentives: Catalogue,
+): void {
   const incentiveOf = new Map(rows.map(({ id, incentive_id }) => [id, incentive_id]));
-  for (const { id, status } of verdicts) {
-    countEvaluated(incentives.get(incentiveOf.get(id) ?? 0)?.key ?? "", status, 1);
+  for (const [index, id] of ids.entries()) {
+    const verdict = verdicts[(verdictOf[index] ?? 0) - 1];
+    if (!verdict) continue;
+    countEvaluated(incentives.get(incentiveOf.get(id) ?? 0)?.key ?? "", verdict.status, 1);
   }
 }

@@ -24,6 +24,8 @@ export interface EvaluationOptions extends Judging {
   batchSize: number;
   /** How long to pause when due rows cannot be judged here, in milliseconds. */
   lookEveryMs: number;
+  /** How long to look only above the last row judged, in milliseconds: a row below was given its number before and committed late. */
+  lookBelowEveryMs: number;
   /** How long to let rows gather while awake and busy, in milliseconds: batches of a few rows would cost more each. */
   gatherMs: number;
   /** How long to stay awake after the last due row before believing that there is none, in milliseconds. */
@@ -41,6 +43,7 @@ export interface EvaluationOptions extends Judging {
 export const evaluationDefaults = {
   batchSize: 1000,
   lookEveryMs: 10,
+  lookBelowEveryMs: 250,
   gatherMs: 40,
   lingerMs: 100,
   awakeAtMostMs: 2000,
@@ -102,23 +105,29 @@ async function fallAwake(client: ClientBase): Promise<boolean> {
 
 async function drainAndLinger(client: ClientBase, options: EvaluationOptions): Promise<void> {
   const bedtime = Date.now() + options.awakeAtMostMs;
+  // Where the last look ended: new rows are above, and a look from the beginning costs more the more was judged of late.
+  let after = "0";
+  let lastFromBeginning = Date.now();
   for (let lastWork = Date.now(); Date.now() - lastWork < options.lingerMs;) {
     if (options.stopping.aborted || Date.now() > bedtime) return;
-    if (!(await waitUntilDue(client, options.lingerMs))) return;
-    const { judged } = await workOff(client, options, { after: "0", deadline: bedtime });
+    if (!(await waitUntilDue(client, options.lingerMs, after))) return;
+    if (Date.now() - lastFromBeginning > options.lookBelowEveryMs) after = "0";
+    if (after === "0") lastFromBeginning = Date.now();
+    const { judged, last } = await workOff(client, options, { after, deadline: bedtime });
     if (judged > 0) lastWork = Date.now();
     // Due, and not to be judged here: its evaluator is missing.
-    if (judged === 0) await sleep(options.lookEveryMs);
+    else if (after === "0") await sleep(options.lookEveryMs);
     if (judged > 3) await sleep(options.gatherMs);
+    after = judged > 0 ? last : "0";
   }
 }
 
-/** False when nothing became due for so long. */
-async function waitUntilDue(client: ClientBase, atMostMs: number): Promise<boolean> {
+/** False when nothing became due for so long. Whether something above `after` did costs less to see. */
+async function waitUntilDue(client: ClientBase, atMostMs: number, after: string): Promise<boolean> {
   const { rows } = await client.query<{ due: boolean }>({
     name: "wait_until_due",
-    text: "select app.wait_until_due(make_interval(secs => $1::float8 / 1000)) as due",
-    values: [atMostMs],
+    text: "select app.wait_until_due(make_interval(secs => $1::float8 / 1000), $2) as due",
+    values: [atMostMs, after],
   });
   return rows[0]?.due ?? false;
 }
@@ -131,7 +140,7 @@ async function workOff(
   client: ClientBase,
   options: EvaluationOptions,
   { after, deadline }: { after: string; deadline: number },
-): Promise<{ judged: number; isAll: boolean }> {
+): Promise<{ judged: number; last: string; isAll: boolean }> {
   let judged = 0;
   let leftOver = 0;
   for (let limit = options.batchSize; !options.stopping.aborted && Date.now() < deadline;) {
@@ -139,11 +148,11 @@ async function workOff(
     const { claimed, left, last } = await evaluateBatch(client, options, { limit, after });
     judged += claimed - left;
     leftOver += left;
-    if (claimed < limit) return { judged, isAll: leftOver === 0 };
     after = last;
+    if (claimed < limit) return { judged, last, isAll: leftOver === 0 };
     limit = nextLimit(limit, Date.now() - started, options.batchSize);
   }
-  return { judged, isAll: false };
+  return { judged, last: after, isAll: false };
 }
 
 /** A batch holds its rows' locks, and members may wait for them: about a quarter of a second. */

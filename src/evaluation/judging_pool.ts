@@ -10,9 +10,9 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import workerpool from "workerpool";
 import type { Incentive } from "./judge.ts";
-import type { JudgedRow, JudgingTask, RowToJudge } from "./judging_process.ts";
+import type { Judged, JudgingTask, RowToJudge } from "./judging_process.ts";
 
-export type { JudgedRow, RowToJudge } from "./judging_process.ts";
+export type { Judged, RowToJudge, StoredVerdict } from "./judging_process.ts";
 
 export interface JudgingPoolOptions {
   evaluatorsFolder: string;
@@ -72,23 +72,23 @@ export class JudgingPool {
     });
   }
 
-  /** The rows judged, in any order: all of them, unless there was no time for some. Never none. */
+  /** What came of the rows, in any order: of all of them, unless there was no time for some. Never of none. */
   async judge(
     rows: RowToJudge[],
     incentives: ReadonlyMap<number, Incentive>,
     now: number,
-  ): Promise<JudgedRow[]> {
-    const failed: JudgedRow[] = [];
+  ): Promise<Judged> {
+    const failed: Judged["failed"] = [];
     const deadline = Date.now() + this.#options.deadlineMs;
     let left = rows;
     do {
       const answer = await this.#judgeUntilFailure(left, incentives, now);
-      if (Array.isArray(answer)) return [...failed, ...answer];
+      if ("verdicts" in answer) return { ...answer, failed: [...failed, ...answer.failed] };
       const culprit = left[answer.position];
       if (culprit) failed.push({ id: culprit.id, error: answer.error });
       left = left.filter((row) => row !== culprit);
     } while (left.length > 0 && Date.now() < deadline);
-    return failed;
+    return { verdicts: [], ids: [], verdictOf: [], failed };
   }
 
   async close(): Promise<void> {
@@ -97,16 +97,16 @@ export class JudgingPool {
     rmSync(this.#folder, { recursive: true });
   }
 
-  /** The rows judged; or, when the process had to be ended, the row that was in its hand. */
+  /** What came of the rows; or, when the process had to be ended, the row that was in its hand. */
   async #judgeUntilFailure(
     rows: RowToJudge[],
     incentives: ReadonlyMap<number, Incentive>,
     now: number,
-  ): Promise<JudgedRow[] | { position: number; error: string }> {
+  ): Promise<Judged | { position: number; error: string }> {
     const slot = this.#takeSlot();
     const { enoughMs } = this.#options;
     const task: JudgingTask = { rows, incentives: [...incentives], now, enoughMs, slot };
-    const call = this.#pool.exec("judgeRows", [task]) as workerpool.Promise<JudgedRow[], Error>;
+    const call = this.#pool.exec("judgeRows", [task]) as workerpool.Promise<Judged, Error>;
     const stopWatching = this.#watch(slot, () => {
       call.cancel();
     });

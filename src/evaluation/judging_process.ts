@@ -31,48 +31,68 @@ export interface JudgingTask {
   slot: number;
 }
 
-/** The verdict, its explanation as an element of a PostgreSQL array; or the class of the error that stood in its way. */
-export type JudgedRow =
-  | { id: string; status: Verdict["status"]; progress: number; explanation: string }
-  | { id: string; error: string };
+/** A verdict as it is stored, the explanation as an element of a PostgreSQL array. */
+export interface StoredVerdict {
+  status: Verdict["status"];
+  progress: number;
+  explanation: string;
+}
+
+/** What came of the rows that were judged. Many have the same verdict, word for word, and share it. */
+export interface Judged {
+  verdicts: StoredVerdict[];
+  /** The rows with a verdict, and for each of them the number of its verdict, from 1. */
+  ids: string[];
+  verdictOf: number[];
+  /** The rows without one, and the class of the error that stood in its way. */
+  failed: { id: string; error: string }[];
+}
 
 const [, , evaluatorsFolder, positionsFile] = process.argv;
 const registry = await loadEvaluators(evaluatorsFolder);
 const positions = openSync(positionsFile ?? "", "r+");
 const inHand = new Int32Array(1);
 
-function judgeRows({ rows, incentives, now, enoughMs, slot }: JudgingTask): JudgedRow[] {
+function judgeRows({ rows, incentives, now, enoughMs, slot }: JudgingTask): Judged {
   const catalogue = new Map(incentives);
   const moment = Temporal.Instant.fromEpochMilliseconds(now);
   const deadline = performance.now() + enoughMs;
-  const judged: JudgedRow[] = [];
+  const judged: Judged = { verdicts: [], ids: [], verdictOf: [], failed: [] };
+  const numbers = new Map<string, number>();
   for (const [index, row] of rows.entries()) {
     if (index > 0 && performance.now() >= deadline) break;
     inHand[0] = index;
     writeSync(positions, inHand, 0, 4, 4 * slot);
-    judged.push(judgeRow(row, catalogue.get(row.incentive_id), moment));
+    try {
+      const { status, progress, explanation } = judgeRow(row, catalogue, moment);
+      const text = JSON.stringify(explanation);
+      const key = `${status} ${progress} ${text}`;
+      const number =
+        numbers.get(key) ??
+        judged.verdicts.push({ status, progress, explanation: arrayElement(text) });
+      numbers.set(key, number);
+      judged.ids.push(row.id);
+      judged.verdictOf.push(number);
+    } catch (error) {
+      judged.failed.push({ id: row.id, error: errorClass(error) });
+    }
   }
   return judged;
 }
 
 function judgeRow(
-  row: RowToJudge,
-  incentive: Incentive | undefined,
+  { incentive_id, data }: RowToJudge,
+  catalogue: Map<number, Incentive>,
   now: Temporal.Instant,
-): JudgedRow {
-  try {
-    if (!incentive) throw new Error("The incentive is not in the catalogue");
-    const data: unknown = JSON.parse(row.data);
-    const { status, progress, explanation } = judge(registry, incentive, { data, now });
-    return { id: row.id, status, progress, explanation: arrayElement(explanation) };
-  } catch (error) {
-    return { id: row.id, error: errorClass(error) };
-  }
+): Verdict {
+  const incentive = catalogue.get(incentive_id);
+  if (!incentive) throw new Error("The incentive is not in the catalogue");
+  return judge(registry, incentive, { data: JSON.parse(data) as unknown, now });
 }
 
 /** JSON has no control characters, so that what JSON escapes in it, quotes and backslashes, is what an array's element does. */
-function arrayElement(json: unknown): string {
-  return JSON.stringify(JSON.stringify(json));
+function arrayElement(json: string): string {
+  return JSON.stringify(json);
 }
 
 // Ctrl-C at a terminal reaches this process too; the batch in hand is finished all the same.

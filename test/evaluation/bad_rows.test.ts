@@ -150,5 +150,5 @@ test.each([
     incentives,
     Date.now(),
   );
-  expect(judged).toEqual([{ id: "1", error }]);
+  expect(judged).toEqual({ verdicts: [], ids: [], verdictOf: [], failed: [{ id: "1", error }] });
 });
