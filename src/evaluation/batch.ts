@@ -35,19 +35,27 @@ interface Claim {
   now: number;
 }
 
+/** Which rows to claim: those above an id, how many at the most, and how long to wait for one, in milliseconds. */
+export interface Wanted {
+  after: string;
+  limit: number;
+  waitMs: number;
+}
+
 /**
- * Judges up to `limit` due rows with an id above `after`. Returns how many were claimed, the last id, and how many of the
- * claimed there was no time for, which are still due. Rows whose incentive names an evaluator that is not here, or criteria
+ * Judges due rows. Returns how many were claimed, the last id, how many of the claimed there was no time for, which are still
+ * due, and how long they were claimed, in milliseconds. Rows whose incentive names an evaluator that is not here, or criteria
  * it does not accept, are not claimed until that is mended.
  */
 export async function evaluateBatch(
   client: ClientBase,
   judging: Judging,
-  { limit, after }: { limit: number; after: string },
-): Promise<{ claimed: number; left: number; last: string }> {
-  const started = performance.now();
-  const claimAndJudge = async () => {
-    const claim = await claimRows(client, judging, limit, after);
+  { after, limit, waitMs }: Wanted,
+): Promise<{ claimed: number; left: number; last: string; tookMs: number }> {
+  let started = 0;
+  const claimAndJudge = async (waitAtMostMs: number) => {
+    const claim = await claimRows(client, judging, { after, limit, waitMs: waitAtMostMs });
+    started ||= performance.now();
     // A full batch is a backlog, and who is in it has been waiting anyway.
     const isBacklog = claim.rows.length === limit;
     const [judged] = await Promise.all([
@@ -58,22 +66,23 @@ export async function evaluateBatch(
   };
   const { rows, incentives, verdicts, left } = await inTransaction(
     client,
-    claimAndJudge,
+    () => claimAndJudge(waitMs),
     ({ verdicts }) => apply(client, verdicts),
   ).catch((error: unknown) => {
     // The server refused something: claim again, and find out what. A broken connection is not its refusal.
     if (!(error instanceof DatabaseError) || error.severity !== "ERROR") throw error;
     return inTransaction(client, async () => {
-      const judged = await claimAndJudge();
+      const judged = await claimAndJudge(0);
       const applied = await applyIsolating(client, judged.verdicts, judging.logger);
       return { ...judged, verdicts: pick(judged.verdicts, applied) };
     });
   });
+  const tookMs = performance.now() - started;
   if (rows.length > 0) {
-    observeBatch(rows.length, (performance.now() - started) / 1000);
+    observeBatch(rows.length, tookMs / 1000);
     countVerdicts(rows, verdicts, incentives);
   }
-  return { claimed: rows.length, left, last: rows.at(-1)?.id ?? after };
+  return { claimed: rows.length, left, last: rows.at(-1)?.id ?? after, tookMs };
 }
 
 /** Judges one row, due or not. Throws an error named after what the evaluator threw. */
@@ -130,16 +139,13 @@ async function readCatalogue(client: ClientBase): Promise<Omit<Claim, "rows">> {
   };
 }
 
-async function claimRows(
-  client: ClientBase,
-  judging: Judging,
-  limit: number,
-  after: string,
-): Promise<Claim> {
+async function claimRows(client: ClientBase, judging: Judging, wanted: Wanted): Promise<Claim> {
   for (;;) {
     const { judgeable } = judging;
+    // Before the first look at the catalogue there is nothing to wait for.
+    const waitMs = judgeable.length === 0 ? 0 : wanted.waitMs;
     const [rows, catalogue] = await Promise.all([
-      lockRows(client, judgeable, limit, after),
+      lockRows(client, judgeable, { ...wanted, waitMs }),
       readCatalogue(client),
     ]);
     judging.judgeable = judgeableIds(catalogue.incentives, judging.registry);
@@ -151,21 +157,12 @@ async function claimRows(
 async function lockRows(
   client: ClientBase,
   judgeable: number[],
-  limit: number,
-  after: string,
+  { after, limit, waitMs }: Wanted,
 ): Promise<RowToJudge[]> {
   const { rows } = await client.query<RowToJudge>({
     name: "claim_due_rows",
-    text: `
-      select id, incentive_id, data::text as data
-      from app.user_incentives
-      where evaluation_due
-      and id > $1
-      and incentive_id = any ($2)
-      order by id
-      limit $3
-      for update skip locked`,
-    values: [after, judgeable, limit],
+    text: "select * from app.claim_due_rows($1, $2, $3, make_interval(secs => $4::float8 / 1000))",
+    values: [judgeable, after, limit, waitMs],
   });
   return rows;
 }

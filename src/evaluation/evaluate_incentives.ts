@@ -22,8 +22,6 @@ export interface EvaluationOptions extends Judging {
   stopping: AbortSignal;
   /** Rows a batch, at the most. */
   batchSize: number;
-  /** How long to pause when due rows cannot be judged here, in milliseconds. */
-  lookEveryMs: number;
   /** How long to look only above the last row judged, in milliseconds: a row below was given its number before and committed late. */
   lookBelowEveryMs: number;
   /** How long to let rows gather while awake and busy, in milliseconds: batches of a few rows would cost more each. */
@@ -42,7 +40,6 @@ export interface EvaluationOptions extends Judging {
 
 export const evaluationDefaults = {
   batchSize: 1000,
-  lookEveryMs: 10,
   lookBelowEveryMs: 250,
   gatherMs: 40,
   lingerMs: 100,
@@ -87,7 +84,7 @@ async function lookOnceMore(
   options: EvaluationOptions,
 ): Promise<number | undefined> {
   const deadline = Date.now() + options.awakeAtMostMs;
-  const { judged, isAll } = await workOff(client, options, { after: "0", deadline });
+  const { judged, isAll } = await workOff(client, options, { after: "0", deadline, waitMs: 0 });
   return isAll ? judged : undefined;
 }
 
@@ -104,53 +101,43 @@ async function fallAwake(client: ClientBase): Promise<boolean> {
 }
 
 async function drainAndLinger(client: ClientBase, options: EvaluationOptions): Promise<void> {
-  const bedtime = Date.now() + options.awakeAtMostMs;
+  const deadline = Date.now() + options.awakeAtMostMs;
   // Where the last look ended: new rows are above, and a look from the beginning costs more the more was judged of late.
   let after = "0";
-  let lastFromBeginning = Date.now();
-  for (let lastWork = Date.now(); Date.now() - lastWork < options.lingerMs;) {
-    if (options.stopping.aborted || Date.now() > bedtime) return;
-    if (!(await waitUntilDue(client, options.lingerMs, after))) return;
-    if (Date.now() - lastFromBeginning > options.lookBelowEveryMs) after = "0";
-    if (after === "0") lastFromBeginning = Date.now();
-    const { judged, last } = await workOff(client, options, { after, deadline: bedtime });
-    if (judged > 0) lastWork = Date.now();
-    // Due, and not to be judged here: its evaluator is missing.
-    else if (after === "0") await sleep(options.lookEveryMs);
+  let lookedBelow = Date.now();
+  while (!options.stopping.aborted && Date.now() < deadline) {
+    const { judged, last } = await workOff(client, options, {
+      after,
+      deadline,
+      waitMs: options.lingerMs,
+    });
+    if (judged === 0) return;
     if (judged > 3) await sleep(options.gatherMs);
-    after = judged > 0 ? last : "0";
+    const isTimeToLookBelow = Date.now() - lookedBelow > options.lookBelowEveryMs;
+    after = isTimeToLookBelow ? "0" : last;
+    if (isTimeToLookBelow) lookedBelow = Date.now();
   }
 }
 
-/** False when nothing became due for so long. Whether something above `after` did costs less to see. */
-async function waitUntilDue(client: ClientBase, atMostMs: number, after: string): Promise<boolean> {
-  const { rows } = await client.query<{ due: boolean }>({
-    name: "wait_until_due",
-    text: "select app.wait_until_due(make_interval(secs => $1::float8 / 1000), $2) as due",
-    values: [atMostMs, after],
-  });
-  return rows[0]?.due ?? false;
-}
-
 /**
- * Upwards by id, so that no look starts again at the rows that are done. A batch that is not full was the last: `isAll`
+ * Waits for the first row. Upwards by id, so that no look starts again at the rows that are done. A batch that is not full was the last: `isAll`
  * says that it came to that, with no row left over, and not to the deadline or the end of this process.
  */
 async function workOff(
   client: ClientBase,
   options: EvaluationOptions,
-  { after, deadline }: { after: string; deadline: number },
+  { after, deadline, waitMs }: { after: string; deadline: number; waitMs: number },
 ): Promise<{ judged: number; last: string; isAll: boolean }> {
   let judged = 0;
   let leftOver = 0;
   for (let limit = options.batchSize; !options.stopping.aborted && Date.now() < deadline;) {
-    const started = Date.now();
-    const { claimed, left, last } = await evaluateBatch(client, options, { limit, after });
+    const wanted = { after, limit, waitMs: judged === 0 ? waitMs : 0 };
+    const { claimed, left, last, tookMs } = await evaluateBatch(client, options, wanted);
     judged += claimed - left;
     leftOver += left;
     after = last;
     if (claimed < limit) return { judged, last, isAll: leftOver === 0 };
-    limit = nextLimit(limit, Date.now() - started, options.batchSize);
+    limit = nextLimit(limit, tookMs, options.batchSize);
   }
   return { judged, last: after, isAll: false };
 }

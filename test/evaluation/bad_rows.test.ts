@@ -63,7 +63,11 @@ describe.each([
     const id = await record(does);
     const client = await database.pool.connect();
     const started = Date.now();
-    const { claimed } = await evaluateBatch(client, judging, { limit: 1000, after: "0" });
+    const { claimed } = await evaluateBatch(client, judging, {
+      limit: 1000,
+      after: "0",
+      waitMs: 0,
+    });
     client.release();
     expect(claimed).toBe(good + 1);
     expect(Date.now() - started).toBeLessThan(10_000);
@@ -97,11 +101,11 @@ test("a batch with several rows that never return says how many it left, and the
     order by n`,
   );
   const client = await database.pool.connect();
-  const first = await evaluateBatch(client, judging, { limit: 1000, after: "0" });
+  const first = await evaluateBatch(client, judging, { limit: 1000, after: "0", waitMs: 0 });
   expect(first).toMatchObject({ claimed: 8 });
   expect(first.left).toBeGreaterThanOrEqual(4);
   for (let left = first.left; left > 0;) {
-    const next = await evaluateBatch(client, judging, { limit: 1000, after: "0" });
+    const next = await evaluateBatch(client, judging, { limit: 1000, after: "0", waitMs: 0 });
     expect(next.claimed).toBe(left);
     expect(next.left).toBeLessThan(left);
     left = next.left;
@@ -127,7 +131,7 @@ test("many rows that each take their time are judged in several batches, none of
   // As of all connections of a worker, but sooner.
   await client.query("set idle_in_transaction_session_timeout = '2500ms'");
   for (let left = 100, next = 0; left > 0; left = next) {
-    ({ left: next } = await evaluateBatch(client, judging, { limit: 1000, after: "0" }));
+    ({ left: next } = await evaluateBatch(client, judging, { limit: 1000, after: "0", waitMs: 0 }));
     expect(next).toBeLessThan(left);
   }
   client.release(true);
