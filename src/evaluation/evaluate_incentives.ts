@@ -20,7 +20,7 @@ declare global {
 export interface EvaluationOptions extends Judging {
   /** Aborted when this process is stopping: the run ends after the batch in hand. */
   stopping: AbortSignal;
-  /** Rows a batch, at the most. */
+  /** Rows a batch, at the most: app.notify_judging tells of no more. */
   batchSize: number;
   /** How long to look only above the last row judged, in milliseconds: a row below was given its number before and committed late. */
   lookBelowEveryMs: number;
@@ -39,7 +39,7 @@ export interface EvaluationOptions extends Judging {
 }
 
 export const evaluationDefaults = {
-  batchSize: 1000,
+  batchSize: 1900,
   lookBelowEveryMs: 250,
   gatherMs: 40,
   lingerMs: 100,

@@ -8,7 +8,7 @@ import type { InsertLoadOptions, InsertLoadResult } from "./children/insert_load
 import type { LatencyProbeOptions, LatencyProbeResult } from "./children/latency_probe.ts";
 import { startChild, startWorker } from "./programs.ts";
 import { say } from "./report.ts";
-import { birthRecord } from "./server.ts";
+import { birthRecord, birthRecords } from "./server.ts";
 import type { BenchDatabase, Clone } from "./server.ts";
 import { percentile, toRow } from "./statistics.ts";
 import type { Row } from "./statistics.ts";
@@ -139,7 +139,7 @@ function startLoad(
     table: "app.user_incentives",
     clients,
     rowsPerStatement: 1,
-    data: birthRecord,
+    data: birthRecords,
     ...options,
   };
   return startChild<InsertLoadResult>("insert_load", load);

@@ -31,8 +31,14 @@ export interface BenchDatabase {
 
 export type Clone = () => Promise<BenchDatabase>;
 
-/** What a member recorded, in every row of every measure. */
+/** What a member recorded, in time. */
 export const birthRecord = '{"birth_date": "2021-09-15 15:30:00", "date": "2021-09-15 17:15:00"}';
+
+/** The same, reported after each number of days that is in time: verdicts differ between members. */
+export const birthRecords = Array.from({ length: 365 }, (_, days) => {
+  const birth = new Date(Date.UTC(2021, 8, 15 - days)).toISOString().slice(0, 10);
+  return birthRecord.replace("2021-09-15", birth);
+});
 
 /** PostgreSQL as it runs in production, fsync and all, in a temporary folder. `preload` is a library it starts with. */
 export async function startBenchServer(preload?: string): Promise<ServerUrls> {

@@ -7,7 +7,7 @@ import { checkCompletions, checkWritten, waitUntilNothingIsDue } from "./counts.
 import type { InsertLoadOptions, InsertLoadResult } from "./children/insert_load.ts";
 import { startChild, startWorker } from "./programs.ts";
 import type { Child } from "./programs.ts";
-import { birthRecord } from "./server.ts";
+import { birthRecords } from "./server.ts";
 import type { BenchDatabase, Clone } from "./server.ts";
 import { toRow } from "./statistics.ts";
 import type { Row } from "./statistics.ts";
@@ -122,7 +122,7 @@ async function startLoad(
   { clients, rowsPerStatement }: Comparison,
   measureMs: number,
 ): Promise<Side> {
-  const data = birthRecord;
+  const data = birthRecords;
   const load = { url: ownerUrl, table, clients, rowsPerStatement, data, measureMs, prefix: "m" };
   const child = await startChild<InsertLoadResult>("insert_load", load);
   const counted = { rows: 0, seconds: 0 };

@@ -11,8 +11,8 @@ export interface InsertLoadOptions {
   table: "app.user_incentives" | "app.bare";
   clients: number;
   rowsPerStatement: number;
-  /** What each member records, as JSON. */
-  data: string;
+  /** What members record, one after the other, each as JSON. */
+  data: string[];
   measureMs: number;
   /** Of all clients together; as fast as they can when left out. */
   statementsPerSecond?: number;
@@ -43,7 +43,11 @@ await serve(async (options: InsertLoadOptions) => {
     client.query({
       name: "insert",
       text,
-      values: [`${options.prefix}-${(nextMember += 1)}-`, rows[0]?.id, options.data],
+      values: [
+        `${options.prefix}-${(nextMember += 1)}-`,
+        rows[0]?.id,
+        options.data[nextMember % options.data.length],
+      ],
     });
   return (finish: AbortSignal): Promise<InsertLoadResult> =>
     load(connected, insert, options, finish);
