@@ -1,5 +1,5 @@
---! Previous: sha1:2b9c0ce3d70fa5904730df30192673a4af89c081
---! Hash: sha1:ed7ba732a9602cb7582b7dbe14763ba44ee46113
+--! Previous: sha1:3337634cd692460146758fd3b8b796d00b2e239e
+--! Hash: sha1:ccaf548d052df0438b097a654cd3e33cea216488
 --! Message: faster judging
 
 -- Stages 2 to 5 at less cost for the writer and for who judges beside it.
