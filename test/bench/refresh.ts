@@ -2,34 +2,22 @@
  * What members notice of a refresh, and how soon they read what changed. Called by bench.ts, and in a tiny form by the test.
  *
  * The longest stall is the longest that any one of them waited for an answer, in a run of steady reads and writes, worker and
- * all; a pair is one run during a refresh and one of the same length without. The 99.9th percentile stands beside it, because
- * the maximum of a run is one event, of whatever the machine did.
+ * all (stalls.ts). The 99.9th percentile stands beside it, because the maximum of a run is one event, of whatever the machine
+ * did.
  */
 import { measureChange } from "./change.ts";
-import { startChild, startWorker } from "./programs.ts";
-import type { MemberLoadOptions, MemberLoadResult } from "./children/member_load.ts";
-import { refuseUnless } from "./counts.ts";
 import type { BenchDatabase, Clone } from "./server.ts";
 import { birthRecord } from "./server.ts";
-import { percentile, toRow } from "./statistics.ts";
+import { measureStalls } from "./stalls.ts";
+import type { Load, Stalls } from "./stalls.ts";
+import { toRow } from "./statistics.ts";
 import type { Row } from "./statistics.ts";
 
-export interface RefreshOptions {
+export interface RefreshOptions extends Load {
   clone: Clone;
   rounds: number;
-  /** In app.user_incentives, two of each member. */
-  rows: number;
-  readsPerSecond: number;
-  writesPerSecond: number;
   /** Hears how each run went. */
   say: (line: string) => void;
-}
-
-interface Stalls {
-  longestRead: number;
-  longestWrite: number;
-  read: number;
-  write: number;
 }
 
 export async function measureRefresh(options: RefreshOptions): Promise<Row[]> {
@@ -37,6 +25,8 @@ export async function measureRefresh(options: RefreshOptions): Promise<Row[]> {
   const database = await clone();
   await fillMembers(database, rows);
   await database.client.query("call cache.refresh()");
+  // As autovacuum would, within a minute: what reads a new row first writes its page once more, and would be timed.
+  await database.client.query("vacuum analyze");
   say(`filled ${rows} rows, and refreshed once`);
 
   const stalls: Record<keyof Stalls, number[]> = {
@@ -52,8 +42,9 @@ export async function measureRefresh(options: RefreshOptions): Promise<Row[]> {
       stalls[what].push(pair.during[what] / pair.without[what]);
     }
     say(
-      `round ${round + 1}: during ${pair.seconds.toFixed(1)} s of refresh: ${print(pair.during)}`,
+      `round ${round + 1}: ${pair.reads} reads and ${pair.writes} writes on either side, ${pair.seconds.toFixed(1)} s of refresh`,
     );
+    say(`round ${round + 1}: during: ${print(pair.during)}`);
     say(`round ${round + 1}: without: ${print(pair.without)}`);
     const times = await measureChange(database, rows, round);
     untilRead.push(times.ours / times.refreshed);
@@ -131,48 +122,4 @@ async function fillMembers({ client }: BenchDatabase, rows: number): Promise<voi
   );
   await client.query("vacuum analyze");
   await client.query("checkpoint");
-}
-
-async function measureStalls(
-  database: BenchDatabase,
-  { rows, readsPerSecond, writesPerSecond }: RefreshOptions,
-): Promise<{ during: Stalls; without: Stalls; seconds: number }> {
-  const worker = await startWorker(database.ownerUrl);
-  const load: MemberLoadOptions = {
-    url: database.ownerUrl,
-    members: rows / 2,
-    readsPerSecond,
-    writesPerSecond,
-    connections: 4,
-    measureMs: 600_000,
-  };
-  const child = await startChild<MemberLoadResult>("member_load", load);
-  const run = async (work: () => Promise<unknown>): Promise<Stalls> => {
-    await database.client.query("checkpoint");
-    const running = child.go();
-    await Promise.race([work(), running]);
-    child.finish();
-    return toStalls(await running);
-  };
-  const began = performance.now();
-  const during = await run(async () => {
-    const { rows: answer } = await database.client.query<{ outcome: string }>(
-      "call cache.refresh()",
-    );
-    refuseUnless(1, { "snapshot taken": answer[0]?.outcome === "taken" ? 1 : 0 });
-  });
-  const ms = performance.now() - began;
-  const without = await run(() => new Promise((resolve) => setTimeout(resolve, ms)));
-  await child.stop();
-  await worker.stop();
-  return { during, without, seconds: ms / 1000 };
-}
-
-function toStalls({ reads, writes }: MemberLoadResult): Stalls {
-  return {
-    longestRead: Math.max(...reads),
-    longestWrite: Math.max(...writes),
-    read: percentile(reads, 0.999),
-    write: percentile(writes, 0.999),
-  };
 }
