@@ -72,10 +72,10 @@ export function deliverIncentiveCompleted(
 /** The calls of one job. Each can be ended by itself, and all of them when the process stops. */
 class Calls {
   readonly #options: DeliveryOptions;
-  readonly #underWay = new Set<AbortController>();
+  readonly #underWay = new Set<() => void>();
   readonly #loggers = new Map<string, Logger>();
   readonly #abortAll = (): void => {
-    for (const call of this.#underWay) call.abort();
+    for (const abort of this.#underWay) abort();
   };
 
   constructor(options: DeliveryOptions) {
@@ -98,14 +98,17 @@ class Calls {
     const { timeoutMs, stopping } = this.#options;
     const logger = this.#loggerOf(adapter);
     const call = new AbortController();
-    const timer = setTimeout(() => call.abort(), timeoutMs);
-    this.#underWay.add(call);
-    if (stopping.aborted) call.abort();
+    const { promise: aborted, reject } = Promise.withResolvers<never>();
+    const abort = (): void => {
+      call.abort();
+      reject(call.signal.reason as Error);
+    };
+    aborted.catch(() => {}); // A listener that throws at once leaves nobody who waits for it.
+    const timer = setTimeout(abort, timeoutMs);
+    this.#underWay.add(abort);
+    if (stopping.aborted) abort();
     try {
-      await Promise.race([
-        adapter.handle(event, { signal: call.signal, logger }),
-        rejectWhenAborted(call.signal),
-      ]);
+      await Promise.race([adapter.handle(event, { signal: call.signal, logger }), aborted]);
       countDelivery(adapter.name, "delivered");
     } catch (error) {
       const reason = errorClass(error);
@@ -114,7 +117,7 @@ class Calls {
       throw new JobError(`event ${event.id}, listener ${adapter.name}: ${reason}`);
     } finally {
       clearTimeout(timer);
-      this.#underWay.delete(call);
+      this.#underWay.delete(abort);
     }
   }
 }
@@ -122,13 +125,6 @@ class Calls {
 /** A job may name anybody; only names of adapters become labels. */
 function nameForMetrics(listener: string, registry: ListenerRegistry): string {
   return registry.has(listener) ? listener : "unknown";
-}
-
-function rejectWhenAborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    if (signal.aborted) reject(signal.reason as Error);
-    signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
-  });
 }
 
 /** Jobs can be added by SQL, so the type alone proves nothing. */
@@ -162,9 +158,8 @@ type EventAndReward = Omit<IncentiveCompleted, "rewards"> & {
 
 /** In one question, because a job may have two thousand events. An event with two rewards is there twice. */
 async function readEventsAndListeners(pool: Pool, ids: string[]): Promise<EventsAndListeners> {
-  const { rows } = await pool.query<EventAndReward>({
-    name: "read_events_and_listeners",
-    text: `
+  const { rows } = await pool.query<EventAndReward>(
+    `
       select event.id,
         array(select name from app.incentive_listeners where is_active) as active,
         ui.id as "userIncentiveId",
@@ -182,8 +177,8 @@ async function readEventsAndListeners(pool: Pool, ids: string[]): Promise<Events
       left join app.rewards as reward on reward.id = ur.reward_id
       where event.id = any ($1)
       order by ur.id`,
-    values: [ids],
-  });
+    [ids],
+  );
   const events = new Map<string, IncentiveCompleted>();
   for (const { id, userIncentiveId, userId, incentive, occurredAt, ...won } of rows) {
     const event = events.get(id) ?? {

@@ -267,9 +267,15 @@ function countVerdicts(
   incentives: Catalogue,
 ): void {
   const incentiveOf = new Map(rows.map(({ id, incentive_id }) => [id, incentive_id]));
+  const counts = new Map<string, number>();
   for (const [index, id] of ids.entries()) {
-    const verdict = verdicts[(verdictOf[index] ?? 0) - 1];
-    if (!verdict) continue;
-    countEvaluated(incentives.get(incentiveOf.get(id) ?? 0)?.key ?? "", verdict.status, 1);
+    const incentive = incentives.get(incentiveOf.get(id)!)?.key;
+    const { status } = verdicts[verdictOf[index]! - 1]!;
+    const what = `${status} ${incentive}`;
+    counts.set(what, (counts.get(what) ?? 0) + 1);
+  }
+  for (const [what, count] of counts) {
+    const [status = "", incentive = ""] = what.split(" ");
+    countEvaluated(incentive, status, count);
   }
 }

@@ -70,6 +70,8 @@ export async function runBell(client: ClientBase, options: EvaluationOptions): P
 /** Awake: judges and lingers, unless another run is awake already. */
 async function stayAwake(client: ClientBase, options: EvaluationOptions): Promise<boolean> {
   if (!(await fallAwake(client))) return false;
+  // A plan that was made when a table was small is kept for as long as nobody analyzes the table; this connection is for years.
+  await client.query("discard plans");
   try {
     await drainAndLinger(client, options);
   } finally {

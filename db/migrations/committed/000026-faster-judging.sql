@@ -1,5 +1,5 @@
 --! Previous: sha1:3337634cd692460146758fd3b8b796d00b2e239e
---! Hash: sha1:10e42e82d49730c7a149ef58bee19ea479e59110
+--! Hash: sha1:376d7075e81a82da288b41622a428d36df523662
 --! Message: faster judging
 
 -- Stages 2 to 5 at less cost for the writer and for who judges beside it.
@@ -117,9 +117,11 @@ declare
 begin
   -- For a few rows planning takes longer than all the rest. For many the right plan matters more, and one that was kept from
   -- when a table was empty can be a thousand times slower.
-  if cardinality(ids) <= 10 then
-    perform set_config('plan_cache_mode', 'force_generic_plan', true);
-  end if;
+  perform set_config(
+    'plan_cache_mode',
+    case when cardinality(ids) <= 10 then 'force_generic_plan' else 'force_custom_plan' end,
+    true
+  );
   -- What the triggers do for a change by hand, row by row, is done here for all rows at once.
   perform set_config('incentives.applying_verdicts', 'on', true);
   with judged as (
