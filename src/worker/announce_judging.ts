@@ -10,7 +10,7 @@ import type { Judging } from "../evaluation/batch.ts";
 import type { Logger } from "../logger.ts";
 
 /** Much longer than a process on a busy machine needs; one that is stopped costs it once. */
-const waitAtMostMs = 250;
+const waitAtMostMs = 1000;
 /** Where nobody answers from memory it is asked only now and then whether somebody does: one that has just begun keeps little. */
 const askEveryMs = 500;
 
