@@ -24,8 +24,12 @@ export interface EvaluationOptions extends Judging {
   batchSize: number;
   /** How long to look only above the last row judged, in milliseconds: a row below was given its number before and committed late. */
   lookBelowEveryMs: number;
-  /** How long to let rows gather while awake and busy, in milliseconds: batches of a few rows would cost more each. */
-  gatherMs: number;
+  /**
+   * How long to let rows gather after so many, in milliseconds a row, and at the most: batches of a few rows cost more each,
+   * and the more there is to do, the longer a few of them may wait.
+   */
+  gatherMsPerRow: number;
+  gatherAtMostMs: number;
   /** How long to stay awake after the last due row before believing that there is none, in milliseconds. */
   lingerMs: number;
   /** How long to stay awake at the most, in milliseconds: while awake, nobody rings. */
@@ -41,9 +45,10 @@ export interface EvaluationOptions extends Judging {
 export const evaluationDefaults = {
   batchSize: 1900,
   lookBelowEveryMs: 250,
-  gatherMs: 40,
+  gatherMsPerRow: 0.15,
+  gatherAtMostMs: 150,
   lingerMs: 100,
-  awakeAtMostMs: 2000,
+  awakeAtMostMs: 10_000,
   runAtMostMs: 30_000,
   waitAtMostMs: 1000,
   ending: "wait_for_writers",
@@ -114,11 +119,19 @@ async function drainAndLinger(client: ClientBase, options: EvaluationOptions): P
       waitMs: options.lingerMs,
     });
     if (judged === 0) return;
-    if (judged > 3) await sleep(options.gatherMs);
+    await gather(judged, options);
     const isTimeToLookBelow = Date.now() - lookedBelow > options.lookBelowEveryMs;
     after = isTimeToLookBelow ? "0" : last;
     if (isTimeToLookBelow) lookedBelow = Date.now();
   }
+}
+
+async function gather(
+  judged: number,
+  { gatherMsPerRow, gatherAtMostMs }: EvaluationOptions,
+): Promise<void> {
+  const ms = Math.floor(Math.min(judged * gatherMsPerRow, gatherAtMostMs));
+  if (ms > 0) await sleep(ms);
 }
 
 /**

@@ -65,7 +65,7 @@ test("a row that got its id first and was committed last is judged while others 
   await late.query("begin");
   await record(late, "late ", 1);
   await record(database.pool, "early ", 1);
-  const run = runBell(worker, { ...options, awakeAtMostMs: 20_000, gatherMs: 0 });
+  const run = runBell(worker, { ...options, awakeAtMostMs: 20_000, gatherAtMostMs: 0 });
   let isOver = false;
   const others = (async () => {
     for (let n = 0; !isOver; n += 1) await record(database.pool, `others ${n} `, 5);
