@@ -156,7 +156,7 @@ type EventAndReward = Omit<IncentiveCompleted, "rewards"> & {
   key: string | null;
 } & Omit<Reward, "key">;
 
-/** In one question, because a job may have two thousand events. An event with two rewards is there twice. */
+/** In one question, because a job may have three thousand events. An event with two rewards is there twice. */
 async function readEventsAndListeners(pool: Pool, ids: string[]): Promise<EventsAndListeners> {
   const { rows } = await pool.query<EventAndReward>(
     `

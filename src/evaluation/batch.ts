@@ -56,8 +56,8 @@ export async function evaluateBatch(
   const claimAndJudge = async (waitAtMostMs: number) => {
     const claim = await claimRows(client, judging, { after, limit, waitMs: waitAtMostMs });
     started ||= performance.now();
-    // A full batch is a backlog, and who is in it has been waiting anyway.
-    const isBacklog = claim.rows.length === limit;
+    // A full batch is a backlog, and who is in it has been waiting anyway; more than this app.notify_judging cannot tell of.
+    const isBacklog = claim.rows.length === limit || claim.rows.length > 1900;
     const [judged] = await Promise.all([
       judgeClaim(client, judging, claim),
       isBacklog ? undefined : judging.announce?.(claim.rows),

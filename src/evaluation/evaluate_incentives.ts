@@ -20,7 +20,7 @@ declare global {
 export interface EvaluationOptions extends Judging {
   /** Aborted when this process is stopping: the run ends after the batch in hand. */
   stopping: AbortSignal;
-  /** Rows a batch, at the most: app.notify_judging tells of no more. */
+  /** Rows a batch, at the most. */
   batchSize: number;
   /** How long to look only above the last row judged, in milliseconds: a row below was given its number before and committed late. */
   lookBelowEveryMs: number;
@@ -43,7 +43,7 @@ export interface EvaluationOptions extends Judging {
 }
 
 export const evaluationDefaults = {
-  batchSize: 1900,
+  batchSize: 2500,
   lookBelowEveryMs: 250,
   gatherMsPerRow: 0.15,
   gatherAtMostMs: 150,
@@ -168,7 +168,7 @@ async function waitForWriters(client: ClientBase, options: EvaluationOptions): P
   const { rows } = await client.query<{ x: string }>("select pg_current_xact_id()::text as x");
   const x = rows[0]?.x;
   const deadline = Date.now() + options.waitAtMostMs;
-  for (let pause = 1; ; pause = Math.min(pause * 2, 50)) {
+  for (let pause = 4; ; pause = Math.min(pause * 2, 50)) {
     const answer = await client.query<{ over: boolean }>(
       "select pg_snapshot_xmin(pg_current_snapshot()) >= $1::xid8 as over",
       [x],

@@ -1,5 +1,5 @@
 --! Previous: sha1:3337634cd692460146758fd3b8b796d00b2e239e
---! Hash: sha1:376d7075e81a82da288b41622a428d36df523662
+--! Hash: sha1:2f12feb19913ea47b619d212db55f11dee9f236a
 --! Message: faster judging
 
 -- Stages 2 to 5 at less cost for the writer and for who judges beside it.
@@ -170,7 +170,7 @@ $$;
 comment on function app.apply_verdicts(bigint[], text[], double precision[], jsonb[], integer[]) is
   'Writes the verdicts on rows that the caller has claimed (locked) in this same transaction: for each row the verdict whose number verdict_of says, from 1, or the one in its own place. Returns how many were written.';
 
--- As before, but up to two thousand events a job: a batch is one job a listener.
+-- As before, but up to three thousand events a job: a batch is one job a listener.
 create or replace function app.tg_incentive_events__announce() returns trigger
   language plpgsql volatile security definer set search_path = '' as $$
 declare
@@ -194,11 +194,11 @@ begin
       null, null, null, null, null
     )::graphile_worker.job_spec
     from app.incentive_listeners as listener
-    cross join (select id, (row_number() over (order by id) - 1) / 2000 as part from recorded) as event
+    cross join (select id, (row_number() over (order by id) - 1) / 3000 as part from recorded) as event
     where listener.is_active
     group by listener.name, event.part
   ));
   return null;
 end
 $$;
-comment on function app.tg_incentive_events__announce() is 'NOTIFY incentive_completed, and a delivery job per active listener and two thousand events.';
+comment on function app.tg_incentive_events__announce() is 'NOTIFY incentive_completed, and a delivery job per active listener and three thousand events.';
