@@ -1,5 +1,5 @@
 /** A PostgreSQL of a test's own, to be restarted under everybody's feet with its own programs. */
-import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { appendFile, chmod, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Pool } from "pg";
@@ -10,7 +10,6 @@ import { migrate } from "../../src/database/migrate.ts";
 import { findPrograms } from "../../src/database/postgres_programs.ts";
 import { runAs } from "../../src/database/server_user.ts";
 import { createLogger } from "../../src/logger.ts";
-import { readFile } from "node:fs/promises";
 
 export interface RestartableServer {
   ownerUrl: string;
@@ -39,6 +38,12 @@ export async function startRestartableServer(): Promise<RestartableServer> {
   // would not hear of it, so none is kept.
   await preparing.query("alter database incentives set synchronous_commit = on");
   await preparing.end();
+  const control = (...what: string[]) =>
+    runAs(directory.user, path.join(bin, "pg_ctl"), [...what, "-s", "-D", directory.postgres]);
+  // What nobody waited for is lost in a crash, for as long after it as PostgreSQL allows.
+  const settings = path.join(directory.postgres, "postgresql.conf");
+  await appendFile(settings, "wal_writer_delay = 10s\n");
+  await control("reload");
   const pool = new Pool({ connectionString: server.ownerUrl, max: 20 });
   pool.on("error", () => {});
   pool.on("connect", (client) => client.on("error", () => {}));
@@ -47,8 +52,7 @@ export async function startRestartableServer(): Promise<RestartableServer> {
     authenticatorUrl: server.authenticatorUrl,
     pool,
     async restart(mode) {
-      const what = ["restart", "-s", "-w", "-m", mode, "-D", directory.postgres];
-      await runAs(directory.user, path.join(bin, "pg_ctl"), [...what, "-l", directory.log]);
+      await control("restart", "-w", "-m", mode, "-l", directory.log);
     },
     async drop() {
       await pool.end();

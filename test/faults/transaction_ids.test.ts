@@ -13,10 +13,16 @@ import { startRestartableServer } from "./restartable_server.ts";
 import type { RestartableServer } from "./restartable_server.ts";
 
 let server: RestartableServer;
+let pool: Pool;
+let completions: Completions;
 beforeEach(async () => {
   server = await startRestartableServer();
 }, 60_000);
-afterEach(() => server.drop(), 60_000);
+afterEach(async () => {
+  await completions.stop();
+  await pool.end();
+  await server.drop();
+}, 60_000);
 
 /** Tries until the server is there; returns the event's id. */
 async function complete(incentive: string): Promise<string> {
@@ -41,11 +47,11 @@ async function complete(incentive: string): Promise<string> {
 }
 
 test("what is recorded under an id that a crash took back is told", async () => {
-  const pool = new Pool({ connectionString: server.authenticatorUrl, max: 1 });
+  pool = new Pool({ connectionString: server.authenticatorUrl, max: 1 });
   pool.on("error", () => {});
   pool.on("connect", (client) => client.on("error", () => {}));
   const subscriber = new EventEmitter<Heard>();
-  const completions = new Completions({ pool, subscriber, logger: createLogger("silent") });
+  completions = new Completions({ pool, subscriber, logger: createLogger("silent") });
   completions.start();
   const first = await complete("birth_record");
   for (let times = 0; times < 20; times++) {
@@ -69,6 +75,4 @@ test("what is recorded under an id that a crash took back is told", async () => 
     [rows[0]?.seen, second],
   );
   expect(events).toEqual([{ seen: true }]);
-  await completions.stop();
-  await pool.end();
 }, 60_000);
