@@ -1,7 +1,13 @@
 /** A batch of good rows: each gets its own verdict, and those that wait longest are not passed over. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import type { JobHelpers } from "graphile-worker";
+import type { PoolClient } from "pg";
 import { evaluateBatch } from "../../src/evaluation/batch.ts";
-import { evaluationDefaults, runBell } from "../../src/evaluation/evaluate_incentives.ts";
+import {
+  evaluateIncentives,
+  evaluationDefaults,
+  runBell,
+} from "../../src/evaluation/evaluate_incentives.ts";
 import type { EvaluationOptions } from "../../src/evaluation/evaluate_incentives.ts";
 import { JudgingPool, judgingDefaults } from "../../src/evaluation/judging_pool.ts";
 import { loadEvaluators } from "../../src/evaluation/registry.ts";
@@ -58,6 +64,80 @@ test("each of many rows gets its own verdict, although many have the same", asyn
     { status: "completed", right: true, count: 100 - 42 },
     { status: "invalid", right: true, count: 42 },
   ]);
+});
+
+async function countDue(): Promise<number> {
+  const { rows } = await database.pool.query<{ due: number }>(
+    "select count(*)::int as due from app.user_incentives where evaluation_due",
+  );
+  return rows[0]?.due ?? -1;
+}
+
+test("a backlog is worked off on two connections at once, and what is less than a batch on one", async () => {
+  const [worker, other] = [await database.pool.connect(), await database.pool.connect()];
+  const small = { ...options, batchSize: 10, lingerMs: 10 };
+  const gate = Promise.withResolvers<void>();
+  let lent = 0;
+  const lend = async <T>(work: (client: PoolClient) => Promise<T>): Promise<T> => {
+    lent += 1;
+    await gate.promise;
+    return work(other);
+  };
+  await record(database.pool, "few ", 9);
+  await runBell(worker, small, lend);
+  expect(lent).toBe(0);
+
+  await record(database.pool, "many ", 100);
+  let isOver = false;
+  const run = runBell(worker, small, lend).then(() => (isOver = true));
+  await waitUntil("the first has judged it all", async () => (await countDue()) === 0);
+  // Its connection is not given back while the other is at work.
+  expect(isOver).toBe(false);
+  await record(database.pool, "more ", 5);
+  gate.resolve();
+  await run;
+  expect(lent).toBe(1);
+  expect(await countDue()).toBe(0);
+  worker.release();
+  other.release();
+});
+
+test("when the other connection fails, the run fails only after its own batch is done", async () => {
+  const worker = await database.pool.connect();
+  await record(database.pool, "failing ", 30);
+  const run = runBell(worker, { ...options, batchSize: 10, lingerMs: 10 }, () =>
+    Promise.reject(new Error("no connection")),
+  );
+  await expect(run).rejects.toThrow("no connection");
+  // Nothing is left of it on the connection: no transaction, no lock.
+  const { rows } = await worker.query<{ locks: number }>(
+    "select count(*)::int as locks from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'",
+  );
+  expect(rows).toEqual([{ locks: 0 }]);
+  expect(await countDue()).toBe(0);
+  worker.release();
+});
+
+test("a third run at a time rings for itself, so that deliveries have their turn", async () => {
+  await database.pool.query("delete from graphile_worker._private_jobs");
+  const blocker = await database.pool.connect();
+  await blocker.query("begin; lock table app.user_incentives in exclusive mode");
+  const task = evaluateIncentives(options);
+  const withPgClient = async <T>(work: (client: PoolClient) => Promise<T>): Promise<T> => {
+    const client = await database.pool.connect();
+    return work(client).finally(() => client.release());
+  };
+  const start = (): Promise<unknown> =>
+    Promise.resolve(task({}, { withPgClient } as unknown as JobHelpers));
+  const three = [start(), start(), start()];
+  await Promise.race(three);
+  const { rows } = await blocker.query<{ jobs: number }>(
+    "select count(*)::int as jobs from graphile_worker.jobs where run_at > now()",
+  );
+  await blocker.query("rollback");
+  blocker.release();
+  await Promise.all(three);
+  expect(rows).toEqual([{ jobs: 1 }]);
 });
 
 test("a row that got its id first and was committed last is judged while others keep coming", async () => {

@@ -1,5 +1,5 @@
 --! Previous: sha1:3337634cd692460146758fd3b8b796d00b2e239e
---! Hash: sha1:2f12feb19913ea47b619d212db55f11dee9f236a
+--! Hash: sha1:250523780ecae4c28fa806022a41591c41d74ae8
 --! Message: faster judging
 
 -- Stages 2 to 5 at less cost for the writer and for who judges beside it.
@@ -87,7 +87,8 @@ begin
       limit at_most
       for update skip locked;
     exit when found or clock_timestamp() >= bedtime;
-    perform pg_sleep(0.001);
+    -- Rounded up to a millisecond; one that says a whole millisecond sleeps two.
+    perform pg_sleep(0.0002);
   end loop;
 end
 $$;
