@@ -148,50 +148,44 @@ interface EventsAndListeners {
   active: Set<string>;
 }
 
-type Reward = IncentiveCompleted["rewards"][number];
+/** A row of app.read_completions. */
+interface EventAndReward {
+  id: string;
+  user_incentive_id: string;
+  user_id: string;
+  incentive: string;
+  occurred_at: Date;
+  /** Its key; null when the event won nothing. */
+  reward: string | null;
+  kind: string;
+  amount: string;
+  unit: string;
+  active_listeners: string;
+}
 
-type EventAndReward = Omit<IncentiveCompleted, "rewards"> & {
-  active: string[];
-  /** Null when it won nothing. */
-  key: string | null;
-} & Omit<Reward, "key">;
-
-/** In one question, because a job may have three thousand events. An event with two rewards is there twice. */
+/** In one question, because a job may have three thousand events. */
 async function readEventsAndListeners(pool: Pool, ids: string[]): Promise<EventsAndListeners> {
-  const { rows } = await pool.query<EventAndReward>(
-    `
-      select event.id,
-        array(select name from app.incentive_listeners where is_active) as active,
-        ui.id as "userIncentiveId",
-        ui.user_id as "userId",
-        incentive.key as incentive,
-        event.occurred_at as "occurredAt",
-        reward.key,
-        reward.kind,
-        ur.amount,
-        ur.unit
-      from app.incentive_events as event
-      join app.user_incentives as ui on ui.id = event.user_incentive_id
-      join app.incentives as incentive on incentive.id = event.incentive_id
-      left join app.user_rewards as ur on ur.user_incentive_id = ui.id
-      left join app.rewards as reward on reward.id = ur.reward_id
-      where event.id = any ($1)
-      order by ur.id`,
-    [ids],
-  );
+  const { rows } = await pool.query<EventAndReward>({
+    name: "read_completions",
+    text: "select * from app.read_completions($1::bigint[])",
+    values: [`{${ids.join(",")}}`],
+  });
   const events = new Map<string, IncentiveCompleted>();
-  for (const { id, userIncentiveId, userId, incentive, occurredAt, ...won } of rows) {
-    const event = events.get(id) ?? {
-      id,
-      userIncentiveId,
-      userId,
-      incentive,
-      occurredAt,
-      rewards: [],
-    };
-    const { key, kind, amount, unit } = won;
-    if (key !== null) event.rewards.push({ key, kind, amount, unit });
-    events.set(id, event);
+  for (const { id, reward, kind, amount, unit, ...row } of rows) {
+    let event = events.get(id);
+    if (!event) {
+      event = {
+        id,
+        userIncentiveId: row.user_incentive_id,
+        userId: row.user_id,
+        incentive: row.incentive,
+        occurredAt: row.occurred_at,
+        rewards: [],
+      };
+      events.set(id, event);
+    }
+    if (reward !== null) event.rewards.push({ key: reward, kind, amount, unit });
   }
-  return { events, active: new Set(rows[0]?.active) };
+  const active = JSON.parse(rows[0]?.active_listeners ?? "[]") as string[];
+  return { events, active: new Set(active) };
 }
