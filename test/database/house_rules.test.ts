@@ -79,11 +79,10 @@ const rules: Record<string, string> = {
     where n.nspname in ('app', 'cache', 'graphile_worker')
     and role.rolname in ('incentives_member', 'incentives_operator', 'incentives_authenticator')
     and has_schema_privilege(role.oid, n.oid, 'usage, create')`,
-  "no function is executable by everybody, but for what a writer's trigger calls with the writer's rights": `
+  "no function is executable by everybody": `
     select p.oid::regprocedure::text as offender
     from pg_proc p
     where p.pronamespace::regnamespace::text in ${ours}
-    and p.oid <> 'app.ring_bell_once()'::regprocedure
     and (p.proacl is null or exists (select from aclexplode(p.proacl) where grantee = 0))`,
   "every table that holds a member's data has row level security": `
     select distinct c.oid::regclass::text as offender

@@ -178,4 +178,16 @@ describe("a writer", () => {
     expect(await isDue("same")).toBe(false);
     expect(await bellJobs()).toBe(0);
   });
+
+  test("that is refused leaves nobody's way to being awake barred", async () => {
+    const writer = await connect();
+    const refused = writer.query(
+      "insert into app.user_incentives (user_id, incentive_id, data) values ('refused', 0, '[]')",
+    );
+    await expect(refused).rejects.toThrow("a_user_incentive_is_for_an_incentive");
+    const { rows } = await database.pool.query(
+      "select pg_try_advisory_lock(app.awake_lock()) and pg_advisory_unlock(app.awake_lock()) as free",
+    );
+    expect(rows).toEqual([{ free: true }]);
+  });
 });
