@@ -1,9 +1,8 @@
 /**
- * The task `deliver_incentive_completed`: calls a listener for each event in the job. The payload is an array and the answer
- * one promise for each of its entries, so that the library keeps and retries only those that failed.
+ * The task `deliver_incentive_completed`: calls a listener for each event in the job. The payload is an array and the answer has
+ * a place for each of its entries, so that the library keeps and retries only those that failed.
  */
 import type { Task } from "graphile-worker";
-import pLimit from "p-limit";
 import type { Pool } from "pg";
 import { JobError } from "../job_error.ts";
 import { errorClass } from "../error_class.ts";
@@ -45,28 +44,47 @@ export function deliverIncentiveCompleted(
     const deliveries = checkPayload(payload);
     const ids = deliveries.map(({ event_id }) => event_id);
     const { events, active } = await readEventsAndListeners(options.pool, ids);
-    const limit = pLimit(options.atOnce);
     const calls = new Calls(options);
-    const results = deliveries.map(({ listener, event_id }) =>
-      limit(async () => {
-        const event = events.get(event_id);
-        if (!event || !active.has(listener)) {
-          // Erased since, or switched off since: there is nobody to tell, or nothing to tell of.
-          options.logger.info({ listener, eventId: event_id }, "delivery no longer wanted");
-          countDelivery(nameForMetrics(listener, options.registry), "not_wanted");
-          return;
-        }
-        const adapter = options.registry.get(listener);
-        if (!adapter) {
-          countDelivery(nameForMetrics(listener, options.registry), "failed");
-          throw new JobError(`event ${event_id}: no adapter src/listeners/${listener}.ts`);
-        }
-        await calls.call(adapter, event);
-      }),
-    );
-    void Promise.allSettled(results).then(() => calls.close());
-    return results;
+    const deliver = async ({ listener, event_id }: Delivery): Promise<void> => {
+      const event = events.get(event_id);
+      if (!event || !active.has(listener)) {
+        // Erased since, or switched off since: there is nobody to tell, or nothing to tell of.
+        options.logger.info({ listener, eventId: event_id }, "delivery no longer wanted");
+        countDelivery(nameForMetrics(listener, options.registry), "not_wanted");
+        return;
+      }
+      const adapter = options.registry.get(listener);
+      if (!adapter) {
+        countDelivery(nameForMetrics(listener, options.registry), "failed");
+        throw new JobError(`event ${event_id}: no adapter src/listeners/${listener}.ts`);
+      }
+      await calls.call(adapter, event);
+    };
+    try {
+      return await settleAll(deliveries, options.atOnce, deliver);
+    } finally {
+      calls.close();
+    }
   };
+}
+
+/** Some at a time, each as soon as another is done. Returns an answer for each: nothing, or a promise that was rejected. */
+async function settleAll<T>(
+  entries: T[],
+  atOnce: number,
+  work: (entry: T) => Promise<void>,
+): Promise<(Promise<never> | undefined)[]> {
+  const failed = new Map<number, unknown>();
+  const waiting = entries.entries();
+  const goOn = async (): Promise<void> => {
+    for (const [index, entry] of waiting) {
+      await work(entry).catch((error: unknown) => failed.set(index, error));
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, goOn));
+  return entries.map((_, index) =>
+    failed.has(index) ? Promise.reject(failed.get(index) as Error) : undefined,
+  );
 }
 
 /** The calls of one job. Each can be ended by itself, and all of them when the process stops. */

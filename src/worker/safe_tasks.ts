@@ -15,7 +15,7 @@ export function withSafeErrors(tasks: TaskList): TaskList {
       try {
         const result = await task(payload, helpers);
         // An array is one answer for each entry of the payload; the library joins the messages of those that failed.
-        return Array.isArray(result) ? result.map(safely) : result;
+        return Array.isArray(result) ? result.map((entry) => entry && safely(entry)) : result;
       } catch (error) {
         throw reduce(error);
       }
