@@ -85,30 +85,33 @@ export async function runBell(
 ): Promise<void> {
   const bedtime = Date.now() + options.runAtMostMs;
   for (;;) {
-    const wasAwake = await stayAwake(client, options, lend);
+    const awake = await stayAwake(client, options, lend);
     if (options.ending === "first_empty_claim") return;
     if (!(await waitForWriters(client, options))) return ring(client, "1 second");
     const judged = await lookOnceMore(client, options);
     if (judged === undefined) return ring(client, "0");
     // While rows keep coming it is better to fall awake again than to be rung for.
-    if (judged === 0 || !wasAwake || options.stopping.aborted || Date.now() > bedtime) return;
+    const isQuiet = awake === "until it was quiet" && judged === 0;
+    if (isQuiet || awake === "never" || options.stopping.aborted || Date.now() > bedtime) return;
   }
 }
+
+type Awake = "never" | "until it was quiet" | "until it was time";
 
 /** Awake: judges and lingers, unless another run is awake already. */
 async function stayAwake(
   client: ClientBase,
   options: EvaluationOptions,
   lend: Lend | undefined,
-): Promise<boolean> {
-  if (!(await fallAwake(client))) return false;
+): Promise<Awake> {
+  if (!(await fallAwake(client))) return "never";
   await forgetPlans(client);
   try {
-    await drainAndLinger(client, options, lend);
+    const isQuiet = await drainAndLinger(client, options, lend);
+    return isQuiet ? "until it was quiet" : "until it was time";
   } finally {
     await client.query("select pg_advisory_unlock(app.awake_lock())");
   }
-  return true;
 }
 
 /** A plan that was made when a table was small is kept for as long as nobody analyzes the table; a connection is for years. */
@@ -138,11 +141,12 @@ async function fallAwake(client: ClientBase): Promise<boolean> {
   return false;
 }
 
+/** Whether it came to an end because nothing more became due. */
 async function drainAndLinger(
   client: ClientBase,
   options: EvaluationOptions,
   lend: Lend | undefined,
-): Promise<void> {
+): Promise<boolean> {
   const deadline = Date.now() + options.awakeAtMostMs;
   // Where the last look ended: new rows are above, and a look from the beginning costs more the more was judged of late.
   let after = "0";
@@ -150,12 +154,13 @@ async function drainAndLinger(
   while (!options.stopping.aborted && Date.now() < deadline) {
     const look = { after, deadline, waitMs: options.lingerMs };
     const { judged, last } = await workOff(client, options, look, lend);
-    if (judged === 0) return;
+    if (judged === 0) return true;
     await gather(judged, options);
     const isTimeToLookBelow = Date.now() - lookedBelow > options.lookBelowEveryMs;
     after = isTimeToLookBelow ? "0" : last;
     if (isTimeToLookBelow) lookedBelow = Date.now();
   }
+  return false;
 }
 
 async function gather(

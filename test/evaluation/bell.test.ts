@@ -1,4 +1,5 @@
 /** The bell's promise: with the sweep off, no due row is left behind, whoever writes first and whoever commits last. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import type { PoolClient } from "pg";
 import { evaluationDefaults, runBell } from "../../src/evaluation/evaluate_incentives.ts";
@@ -127,6 +128,19 @@ describe("a run of the bell's job", () => {
       expect(await bellJobs()).toBe(1); // The one of the row that woke the run; it was run by hand here.
     },
   );
+
+  test("falls awake again, without being rung for, when only its awake time was over", async () => {
+    const run = runBell(await connect(), { ...options, awakeAtMostMs: 50 });
+    await waitUntil("the run is awake", isSomebodyAwake);
+    await sleep(100);
+    await write(database.pool, "after its time");
+    await waitUntil("the row is judged", async () => !(await isDue("after its time")));
+    await sleep(150);
+    await write(database.pool, "much later");
+    await waitUntil("the row is judged", async () => !(await isDue("much later")));
+    await run;
+    expect(await bellJobs()).toBe(0);
+  });
 
   test("comes back a second later when a writer stays open for longer than it waits", async () => {
     const [slow, worker] = [await connect(), await connect()];
