@@ -4,7 +4,16 @@
  * are judged again in a new one. Not in threads: a thread that asks for a lot of memory at once takes the whole process with
  * it, whatever its limit says.
  */
-import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -49,7 +58,7 @@ export class JudgingPool {
 
   constructor(options: JudgingPoolOptions) {
     this.#options = options;
-    this.#folder = mkdtempSync(path.join(tmpdir(), "incentives-judging-"));
+    this.#folder = mkdtempSync(path.join(inMemory(), "incentives-judging-"));
     const file = path.join(this.#folder, "positions");
     this.#positions = openSync(file, "w+");
     this.#pool = workerpool.pool(fileURLToPath(new URL("./judging_process.ts", import.meta.url)), {
@@ -155,5 +164,19 @@ export class JudgingPool {
       }
     }, this.#options.rowTimeoutMs / 10);
     return () => clearInterval(timer);
+  }
+}
+
+/**
+ * A folder for the positions' file. It is written for each row, and on a disk every write waits when the file system commits
+ * its journal, as it does for each of PostgreSQL's commits: rows took a quarter longer.
+ */
+function inMemory(): string {
+  const sharedMemory = "/dev/shm";
+  try {
+    accessSync(sharedMemory, constants.W_OK);
+    return sharedMemory;
+  } catch {
+    return tmpdir(); // Not Linux.
   }
 }
