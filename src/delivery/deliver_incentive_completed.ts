@@ -166,44 +166,46 @@ interface EventsAndListeners {
   active: Set<string>;
 }
 
-/** A row of app.read_completions. */
-interface EventAndReward {
-  id: string;
-  user_incentive_id: string;
-  user_id: string;
-  incentive: string;
-  occurred_at: Date;
+/** What app.read_completions answers: columns, whose values at one place belong together. */
+interface Completions {
+  ids: string[];
+  user_incentive_ids: string[];
+  user_ids: string[];
+  incentives: string[];
+  /** In milliseconds since 1970. */
+  occurred_at: number[];
   /** Its key; null when the event won nothing. */
-  reward: string | null;
-  kind: string;
-  amount: string;
-  unit: string;
-  active_listeners: string;
+  rewards: (string | null)[];
+  kinds: string[];
+  amounts: string[];
+  units: string[];
+  active_listeners: string[];
 }
 
 /** In one question, because a job may have three thousand events. */
 async function readEventsAndListeners(pool: Pool, ids: string[]): Promise<EventsAndListeners> {
-  const { rows } = await pool.query<EventAndReward>({
+  const { rows } = await pool.query<{ completions: Completions }>({
     name: "read_completions",
-    text: "select * from app.read_completions($1::bigint[])",
+    text: "select app.read_completions($1::bigint[]) as completions",
     values: [`{${ids.join(",")}}`],
   });
+  const [{ completions: of }] = rows as [{ completions: Completions }];
   const events = new Map<string, IncentiveCompleted>();
-  for (const { id, reward, kind, amount, unit, ...row } of rows) {
-    let event = events.get(id);
-    if (!event) {
-      event = {
-        id,
-        userIncentiveId: row.user_incentive_id,
-        userId: row.user_id,
-        incentive: row.incentive,
-        occurredAt: row.occurred_at,
-        rewards: [],
-      };
-      events.set(id, event);
+  for (const [place, id] of of.ids.entries()) {
+    const event = events.get(id) ?? {
+      id,
+      userIncentiveId: of.user_incentive_ids[place]!,
+      userId: of.user_ids[place]!,
+      incentive: of.incentives[place]!,
+      occurredAt: new Date(of.occurred_at[place]!),
+      rewards: [],
+    };
+    events.set(id, event);
+    const key = of.rewards[place];
+    if (key) {
+      const [kind, amount, unit] = [of.kinds[place]!, of.amounts[place]!, of.units[place]!];
+      event.rewards.push({ key, kind, amount, unit });
     }
-    if (reward !== null) event.rewards.push({ key: reward, kind, amount, unit });
   }
-  const active = JSON.parse(rows[0]?.active_listeners ?? "[]") as string[];
-  return { events, active: new Set(active) };
+  return { events, active: new Set(of.active_listeners) };
 }

@@ -10,7 +10,7 @@ import type { Logger } from "../logger.ts";
 import { countEvaluated, countHandedOver, observeBatch } from "../metrics/registry.ts";
 import { checkCriteria } from "./judge.ts";
 import type { Incentive } from "./judge.ts";
-import type { Judged, JudgingPool, RowToJudge } from "./judging_pool.ts";
+import type { JudgingPool, RowsToJudge, StoredVerdict } from "./judging_pool.ts";
 import type { EvaluatorRegistry } from "./registry.ts";
 
 export interface Judging {
@@ -20,16 +20,26 @@ export interface Judging {
   /** The ids of the incentives that could be judged at the last look at the catalogue. */
   judgeable: number[];
   /** Told what is being judged, if anybody is; no verdict is committed before it resolves. It never throws. */
-  announce?: (rows: RowToJudge[]) => Promise<void>;
+  announce?: (ids: string[]) => Promise<void>;
 }
 
-/** Rows and their verdicts. */
-type Verdicts = Omit<Judged, "failed">;
+interface Verdicts {
+  verdicts: StoredVerdict[];
+  /** The rows with a verdict, and for each of them the number of its verdict, from 1. */
+  ids: string[];
+  verdictOf: number[];
+}
 const noVerdicts: Verdicts = { verdicts: [], ids: [], verdictOf: [] };
 type Catalogue = Map<number, Incentive & { key: string }>;
 
+/** Rows that are locked, and whether these are all that are due; none, and no text, when there are none. */
+interface ClaimedRows extends RowsToJudge {
+  ids: string[];
+  isAll: boolean;
+}
+
 interface Claim {
-  rows: RowToJudge[];
+  rows: ClaimedRows;
   incentives: Catalogue;
   /** The transaction's time, in milliseconds since 1970. */
   now: number;
@@ -42,25 +52,37 @@ export interface Wanted {
   waitMs: number;
 }
 
+export interface Batch {
+  claimed: number;
+  /** Whether these were all that were due; there may be more above the last when not. */
+  isAll: boolean;
+  /** How many of them there was no time for; they are still due. */
+  left: number;
+  /** The last id of them, or the one it was to look above. */
+  last: string;
+  /** How long they were claimed, in milliseconds. */
+  tookMs: number;
+}
+
 /**
- * Judges due rows. Returns how many were claimed, the last id, how many of the claimed there was no time for, which are still
- * due, and how long they were claimed, in milliseconds. Rows whose incentive names an evaluator that is not here, or criteria
- * it does not accept, are not claimed until that is mended.
+ * Judges due rows. Those whose incentive names an evaluator that is not here, or criteria it does not accept, are not claimed
+ * until that is mended.
  */
 export async function evaluateBatch(
   client: ClientBase,
   judging: Judging,
   { after, limit, waitMs }: Wanted,
-): Promise<{ claimed: number; left: number; last: string; tookMs: number }> {
+): Promise<Batch> {
   let started = 0;
   const claimAndJudge = async (waitAtMostMs: number) => {
     const claim = await claimRows(client, judging, { after, limit, waitMs: waitAtMostMs });
     started ||= performance.now();
-    // A full batch is a backlog, and who is in it has been waiting anyway; more than this app.notify_judging cannot tell of.
-    const isBacklog = claim.rows.length === limit || claim.rows.length > 1900;
+    const { ids, isAll } = claim.rows;
+    // Who is in a backlog has been waiting anyway; more than this app.notify_judging cannot tell of.
+    const isBacklog = !isAll || ids.length > 1900;
     const [judged] = await Promise.all([
       judgeClaim(client, judging, claim),
-      isBacklog ? undefined : judging.announce?.(claim.rows),
+      isBacklog ? undefined : judging.announce?.(ids),
     ]);
     return { ...claim, ...judged };
   };
@@ -78,11 +100,12 @@ export async function evaluateBatch(
     });
   });
   const tookMs = performance.now() - started;
-  if (rows.length > 0) {
-    observeBatch(rows.length, tookMs / 1000);
-    countVerdicts(rows, verdicts, incentives);
+  const { ids, isAll } = rows;
+  if (ids.length > 0) {
+    observeBatch(ids.length, tookMs / 1000);
+    countVerdicts(verdicts, incentives);
   }
-  return { claimed: rows.length, left, last: rows.at(-1)?.id ?? after, tookMs };
+  return { claimed: ids.length, isAll, left, last: ids.at(-1) ?? after, tookMs };
 }
 
 /** Judges one row, due or not. Throws an error named after what the evaluator threw. */
@@ -92,15 +115,18 @@ export async function evaluateRow(
   id: string,
 ): Promise<void> {
   await inTransaction(client, async () => {
-    const { rows } = await client.query<RowToJudge>(
-      "select id, incentive_id, data::text as data from app.user_incentives where id = $1 for update",
+    const { rows } = await client.query<RowsToJudge>(
+      `select incentive_id::text as "incentiveIds", data::text as data
+       from app.user_incentives where id = $1 for update`,
       [id],
     );
+    const [row] = rows;
+    if (!row) return;
     const { incentives, now } = await readCatalogue(client);
-    const [judged] = await Promise.all([judges.judge(rows, incentives, now), announce?.(rows)]);
+    const [judged] = await Promise.all([judges.judge(row, incentives, now), announce?.([id])]);
     const [failed] = judged.failed;
     if (failed) throw Object.assign(new Error("not judged"), { name: failed.error });
-    await apply(client, judged);
+    await apply(client, { ...judged, ids: [id] });
   });
 }
 
@@ -150,7 +176,7 @@ async function claimRows(client: ClientBase, judging: Judging, wanted: Wanted): 
     ]);
     judging.judgeable = judgeableIds(catalogue.incentives, judging.registry);
     const isNew = judging.judgeable.some((id) => !judgeable.includes(id));
-    if (rows.length > 0 || !isNew) return { rows, ...catalogue };
+    if (rows.ids.length > 0 || !isNew) return { rows, ...catalogue };
   }
 }
 
@@ -158,13 +184,23 @@ async function lockRows(
   client: ClientBase,
   judgeable: number[],
   { after, limit, waitMs }: Wanted,
-): Promise<RowToJudge[]> {
-  const { rows } = await client.query<RowToJudge>({
+): Promise<ClaimedRows> {
+  const { rows } = await client.query<{
+    ids: string;
+    incentiveIds: string;
+    data: string;
+    isAll: boolean;
+  }>({
     name: "claim_due_rows",
-    text: "select * from app.claim_due_rows($1, $2, $3, make_interval(secs => $4::float8 / 1000))",
+    text: `
+      select ids, incentive_ids as "incentiveIds", data, is_all as "isAll"
+      from app.claim_due_rows($1, $2, $3, make_interval(secs => $4::float8 / 1000))`,
     values: [judgeable, after, limit, waitMs],
   });
-  return rows;
+  const [row] = rows;
+  return row
+    ? { ...row, ids: row.ids.split(",") }
+    : { ids: [], incentiveIds: "", data: "", isAll: true };
 }
 
 /** The incentives that can be judged here: their adapter is present and accepts their criteria. */
@@ -181,10 +217,16 @@ async function judgeClaim(
   { judges, logger }: Judging,
   { rows, incentives, now }: Claim,
 ): Promise<{ verdicts: Verdicts; left: number }> {
-  if (rows.length === 0) return { verdicts: noVerdicts, left: 0 };
-  const { failed, ...verdicts } = await judges.judge(rows, incentives, now);
-  for (const { id, error } of failed) await handOver(client, id, error, logger);
-  return { verdicts, left: rows.length - verdicts.ids.length - failed.length };
+  const { ids } = rows;
+  if (ids.length === 0) return { verdicts: noVerdicts, left: 0 };
+  const { verdicts, verdictOf, failed } = await judges.judge(rows, incentives, now);
+  for (const { position, error } of failed) await handOver(client, ids[position]!, error, logger);
+  const judged = {
+    verdicts,
+    ids: ids.filter((_, position) => verdictOf[position]),
+    verdictOf: verdictOf.filter((number) => number),
+  };
+  return { verdicts: judged, left: ids.length - judged.ids.length - failed.length };
 }
 
 /** Applies the verdicts; when the database refuses, halves the set until the refused row stands alone. Returns the applied. */
@@ -261,21 +303,10 @@ async function handOver(
   await client.query("update app.user_incentives set evaluation_due = false where id = $1", [id]);
 }
 
-function countVerdicts(
-  rows: RowToJudge[],
-  { verdicts, ids, verdictOf }: Verdicts,
-  incentives: Catalogue,
-): void {
-  const incentiveOf = new Map(rows.map(({ id, incentive_id }) => [id, incentive_id]));
-  const counts = new Map<string, number>();
-  for (const [index, id] of ids.entries()) {
-    const incentive = incentives.get(incentiveOf.get(id)!)?.key;
-    const { status } = verdicts[verdictOf[index]! - 1]!;
-    const what = `${status} ${incentive}`;
-    counts.set(what, (counts.get(what) ?? 0) + 1);
-  }
-  for (const [what, count] of counts) {
-    const [status = "", incentive = ""] = what.split(" ");
-    countEvaluated(incentive, status, count);
+function countVerdicts({ verdicts, verdictOf }: Verdicts, incentives: Catalogue): void {
+  const counts = verdicts.map(() => 0);
+  for (const number of verdictOf) counts[number - 1]! += 1;
+  for (const [index, { incentiveId, status }] of verdicts.entries()) {
+    countEvaluated(incentives.get(incentiveId)?.key ?? "", status, counts[index]!);
   }
 }

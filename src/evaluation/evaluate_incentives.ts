@@ -188,7 +188,7 @@ interface WorkedOff {
 }
 
 /**
- * A full batch is a backlog: then, if there is a second connection, rows are judged on one while the verdicts on others are
+ * More than one batch is a backlog: then, if there is a second connection, rows are judged on one while the verdicts on others are
  * written on the other, which is half as fast again (on two cores; a third gains nothing there).
  */
 async function workOff(
@@ -198,13 +198,10 @@ async function workOff(
   lend?: Lend,
 ): Promise<WorkedOff> {
   const limit = options.batchSize;
-  const { claimed, left, last, tookMs } = await evaluateBatch(client, options, {
-    after,
-    limit,
-    waitMs,
-  });
+  const batch = await evaluateBatch(client, options, { after, limit, waitMs });
+  const { claimed, left, last, tookMs } = batch;
   const first = { judged: claimed - left, last, isAll: left === 0 };
-  if (claimed < limit) return first;
+  if (batch.isAll) return first;
 
   const backlog = { after: last, deadline, limit: nextLimit(limit, tookMs, limit) };
   const lanes = [workOffBacklog(client, options, backlog)];
@@ -237,11 +234,11 @@ async function workOffBacklog(
   const total: WorkedOff = { judged: 0, last: after, isAll: true };
   while (!options.stopping.aborted && Date.now() < deadline) {
     const wanted = { after: total.last, limit, waitMs: 0 };
-    const { claimed, left, last, tookMs } = await evaluateBatch(client, options, wanted);
+    const { claimed, isAll, left, last, tookMs } = await evaluateBatch(client, options, wanted);
     total.judged += claimed - left;
     total.last = last;
     total.isAll &&= left === 0;
-    if (claimed < limit) return total;
+    if (isAll) return total;
     limit = nextLimit(limit, tookMs, options.batchSize);
   }
   return { ...total, isAll: false };

@@ -19,9 +19,9 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import workerpool from "workerpool";
 import type { Incentive } from "./judge.ts";
-import type { Judged, JudgingTask, RowToJudge } from "./judging_process.ts";
+import type { Judged, JudgingTask, RowsToJudge } from "./judging_process.ts";
 
-export type { Judged, RowToJudge, StoredVerdict } from "./judging_process.ts";
+export type { Judged, RowsToJudge, StoredVerdict } from "./judging_process.ts";
 
 export interface JudgingPoolOptions {
   evaluatorsFolder: string;
@@ -81,23 +81,26 @@ export class JudgingPool {
     });
   }
 
-  /** What came of the rows, in any order: of all of them, unless there was no time for some. Never of none. */
+  /** What came of the rows: of all of them, unless there was no time for some. Never of none. */
   async judge(
-    rows: RowToJudge[],
+    rows: RowsToJudge,
     incentives: ReadonlyMap<number, Incentive>,
     now: number,
   ): Promise<Judged> {
     const failed: Judged["failed"] = [];
     const deadline = Date.now() + this.#options.deadlineMs;
-    let left = rows;
     do {
-      const answer = await this.#judgeUntilFailure(left, incentives, now);
+      const except = failed.map(({ position }) => position);
+      const answer = await this.#judgeUntilFailure({
+        rows,
+        except,
+        incentives: [...incentives],
+        now,
+      });
       if ("verdicts" in answer) return { ...answer, failed: [...failed, ...answer.failed] };
-      const culprit = left[answer.position];
-      if (culprit) failed.push({ id: culprit.id, error: answer.error });
-      left = left.filter((row) => row !== culprit);
-    } while (left.length > 0 && Date.now() < deadline);
-    return { verdicts: [], ids: [], verdictOf: [], failed };
+      failed.push(answer);
+    } while (Date.now() < deadline);
+    return { verdicts: [], verdictOf: [], failed };
   }
 
   async close(): Promise<void> {
@@ -108,13 +111,10 @@ export class JudgingPool {
 
   /** What came of the rows; or, when the process had to be ended, the row that was in its hand. */
   async #judgeUntilFailure(
-    rows: RowToJudge[],
-    incentives: ReadonlyMap<number, Incentive>,
-    now: number,
-  ): Promise<Judged | { position: number; error: string }> {
+    what: Omit<JudgingTask, "enoughMs" | "slot">,
+  ): Promise<Judged | Judged["failed"][number]> {
     const slot = this.#takeSlot();
-    const { enoughMs } = this.#options;
-    const task: JudgingTask = { rows, incentives: [...incentives], now, enoughMs, slot };
+    const task: JudgingTask = { ...what, enoughMs: this.#options.enoughMs, slot };
     const call = this.#pool.exec("judgeRows", [task]) as workerpool.Promise<Judged, Error>;
     const stopWatching = this.#watch(slot, () => {
       call.cancel();

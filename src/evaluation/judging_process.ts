@@ -13,15 +13,18 @@ import { judge } from "./judge.ts";
 import type { Incentive } from "./judge.ts";
 import { loadEvaluators } from "./registry.ts";
 
-/** A row to judge; `data` is JSON as text, parsed here so that the main process need not. */
-export interface RowToJudge {
-  id: string;
-  incentive_id: number;
+/** Rows to judge; what stands in their place is parsed here so that the main process need not look at each of them. */
+export interface RowsToJudge {
+  /** Of each row, its incentive: `1,1,2`. */
+  incentiveIds: string;
+  /** Of each row, its data: a line of JSON, which has no line breaks as PostgreSQL writes it. */
   data: string;
 }
 
 export interface JudgingTask {
-  rows: RowToJudge[];
+  rows: RowsToJudge;
+  /** The positions, from 0, of rows that are not to be judged. */
+  except: number[];
   incentives: [id: number, incentive: Incentive][];
   /** The moment of judgement, in milliseconds since 1970. */
   now: number;
@@ -31,21 +34,21 @@ export interface JudgingTask {
   slot: number;
 }
 
-/** A verdict as it is stored, the explanation as an element of a PostgreSQL array. */
+/** A verdict as it is stored, the explanation as an element of a PostgreSQL array; and the incentive it is on. */
 export interface StoredVerdict {
+  incentiveId: number;
   status: Verdict["status"];
   progress: number;
   explanation: string;
 }
 
-/** What came of the rows that were judged. Many have the same verdict, word for word, and share it. */
+/** What came of the rows. Many have the same verdict, word for word, and share it. */
 export interface Judged {
   verdicts: StoredVerdict[];
-  /** The rows with a verdict, and for each of them the number of its verdict, from 1. */
-  ids: string[];
+  /** For each row the number of its verdict, from 1; 0 or nothing where there is none. */
   verdictOf: number[];
-  /** The rows without one, and the class of the error that stood in its way. */
-  failed: { id: string; error: string }[];
+  /** The positions, from 0, of rows that could not be judged, and the class of the error that stood in the way. */
+  failed: { position: number; error: string }[];
 }
 
 const [, , evaluatorsFolder, positionsFile] = process.argv;
@@ -53,39 +56,37 @@ const registry = await loadEvaluators(evaluatorsFolder);
 const positions = openSync(positionsFile ?? "", "r+");
 const inHand = new Int32Array(1);
 
-function judgeRows({ rows, incentives, now, enoughMs, slot }: JudgingTask): Judged {
+function judgeRows({ rows, except, incentives, now, enoughMs, slot }: JudgingTask): Judged {
+  const incentiveOf = rows.incentiveIds.split(",").map(Number);
   const catalogue = new Map(incentives);
   const moment = Temporal.Instant.fromEpochMilliseconds(now);
   const deadline = performance.now() + enoughMs;
-  const judged: Judged = { verdicts: [], ids: [], verdictOf: [], failed: [] };
+  const judged: Judged = { verdicts: [], verdictOf: [], failed: [] };
   const numbers = new Map<string, number>();
-  for (const [index, row] of rows.entries()) {
-    if (index > 0 && performance.now() >= deadline) break;
-    inHand[0] = index;
+  for (const [position, data] of rows.data.split("\n").entries()) {
+    if (position > 0 && performance.now() >= deadline) break;
+    judged.verdictOf.push(0);
+    if (except.includes(position)) continue;
+    inHand[0] = position;
     writeSync(positions, inHand, 0, 4, 4 * slot);
     try {
-      const { status, progress, explanation } = judgeRow(row, catalogue, moment);
+      const incentiveId = incentiveOf[position]!;
+      const { status, progress, explanation } = judgeRow(catalogue.get(incentiveId), data, moment);
       const text = JSON.stringify(explanation);
-      const key = `${status} ${progress} ${text}`;
+      const key = `${incentiveId} ${status} ${progress} ${text}`;
       const number =
         numbers.get(key) ??
-        judged.verdicts.push({ status, progress, explanation: arrayElement(text) });
+        judged.verdicts.push({ incentiveId, status, progress, explanation: arrayElement(text) });
       numbers.set(key, number);
-      judged.ids.push(row.id);
-      judged.verdictOf.push(number);
+      judged.verdictOf[position] = number;
     } catch (error) {
-      judged.failed.push({ id: row.id, error: errorClass(error) });
+      judged.failed.push({ position, error: errorClass(error) });
     }
   }
   return judged;
 }
 
-function judgeRow(
-  { incentive_id, data }: RowToJudge,
-  catalogue: Map<number, Incentive>,
-  now: Temporal.Instant,
-): Verdict {
-  const incentive = catalogue.get(incentive_id);
+function judgeRow(incentive: Incentive | undefined, data: string, now: Temporal.Instant): Verdict {
   if (!incentive) throw new Error("The incentive is not in the catalogue");
   return judge(registry, incentive, { data: JSON.parse(data) as unknown, now });
 }

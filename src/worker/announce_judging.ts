@@ -59,10 +59,10 @@ export function announceJudging(
     look(announcement);
   };
 
-  return (judged) =>
+  return (ids) =>
     new Promise((resolve) => {
       const isNobody = performance.now() - nobodyAt < askEveryMs;
-      if (judged.length === 0 || isNobody || stopping.aborted) return resolve();
+      if (ids.length === 0 || isNobody || stopping.aborted) return resolve();
       const token = `${prefix}-${(count += 1)}`;
       const done = (): void => {
         clearTimeout(timer);
@@ -73,7 +73,6 @@ export function announceJudging(
       // It may be this process that was late: what has arrived meanwhile is heard before anybody is called silent.
       const timer = setTimeout(() => setImmediate(giveUp, announcement), waitAtMostMs);
       open.set(token, announcement);
-      const ids = judged.map(({ id }) => id);
       tell(token, ids, announcement).catch((error: unknown) => {
         logger.warn({ error: errorClass(error) }, "who is being judged could not be told");
         done();

@@ -150,9 +150,9 @@ test.each([
   const incentives = new Map(rows.map((row) => [row.id as number, row]));
   const data = JSON.stringify({ does });
   const judged = await judging.judges.judge(
-    [{ id: "1", incentive_id: rows[0].id as number, data }],
+    { incentiveIds: String(rows[0].id), data },
     incentives,
     Date.now(),
   );
-  expect(judged).toEqual({ verdicts: [], ids: [], verdictOf: [], failed: [{ id: "1", error }] });
+  expect(judged).toEqual({ verdicts: [], verdictOf: [0], failed: [{ position: 0, error }] });
 });

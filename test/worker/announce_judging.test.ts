@@ -23,9 +23,8 @@ beforeEach(async () => {
     `insert into app.user_incentives (user_id, incentive_id, data)
     select 'member ' || random(), id, '{}' from app.incentives where key = 'birth_record' returning id`,
   );
-  const row = { id: rows[0]!.id, incentive_id: 1, data: "{}" };
   const told = announceJudging(pool, createLogger("silent"), stopping.signal);
-  announce = () => told([row]);
+  announce = () => told([rows[0]!.id]);
   await announce();
 });
 afterEach(async () => {

@@ -1,0 +1,122 @@
+--! Previous: sha1:8a73cac0a4e227110c1589c92af4e3df67424e4a
+--! Hash: sha1:d937a130d4874a1b13c72e414af4c5119589eb8a
+--! Message: lighter batches
+
+-- Stages 4 to 8: what a batch carries to and fro costs the worker as much as judging.
+
+-- The rows travel as three texts instead of a message each, and no more of them than fits into memory: by their number alone a
+-- batch of large ones took the worker down.
+drop function app.claim_due_rows(integer[], bigint, integer, interval);
+create function app.claim_due_rows(judgeable integer[], above bigint, at_most integer, wait interval)
+  returns table (ids text, incentive_ids text, data text, is_all boolean)
+  language plpgsql volatile set search_path = ''
+  -- Always by the index of due rows: a plan that was made and kept while most rows were due would read all that were judged.
+  set enable_seqscan = off
+as $$
+declare
+  bedtime constant timestamptz := clock_timestamp() + wait;
+  start bigint;
+begin
+  for look in 1..2147483647 loop
+    -- Now and then below too: a row is given its id before its writer commits.
+    start := case when look % 10 = 0 then 0 else above end;
+    return query
+      with due as materialized (
+        select ui.id, ui.incentive_id, ui.data
+        from app.user_incentives as ui
+        where ui.evaluation_due
+        and ui.id > start
+        and ui.incentive_id = any (judgeable)
+        order by ui.id
+        limit at_most
+        for update skip locked
+      ),
+      -- As it is stored, so that what is too much is not unpacked. The first always fits.
+      measured as (
+        select due.*, sum(pg_column_size(due.data)) over (rows between unbounded preceding and 1 preceding) as size_before
+        from due
+      ),
+      fitting as (
+        select * from measured where size_before is null or size_before < 4000000
+      )
+      select string_agg(fitting.id::text, ','), string_agg(fitting.incentive_id::text, ','),
+        string_agg(fitting.data::text, E'\n'), count(*) < at_most and count(*) = (select count(*) from due)
+      from fitting
+      having count(*) > 0;
+    exit when found or clock_timestamp() >= bedtime;
+    -- Rounded up to a millisecond; one that says a whole millisecond sleeps two.
+    perform pg_sleep(0.0002);
+  end loop;
+end
+$$;
+comment on function app.claim_due_rows(integer[], bigint, integer, interval) is
+  'Locks due rows of these incentives, those above an id first, and returns at most one row: their ids, their incentives and their data in the same order, by commas and by lines, as many as fit into 4 MB as they are stored; and whether these are all. When there are none it looks again every millisecond for so long. A look from here costs a twentieth of one from outside. Only in read committed.';
+
+-- In columns: a message for each event, and reading it, cost the worker more than calling its listeners.
+drop function app.read_completions(bigint[]);
+create function app.read_completions(event_ids bigint[]) returns json
+  language plpgsql stable set search_path = ''
+  -- Always by the keys: with statistics that are a little old the whole of app.user_incentives was read for each job.
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set max_parallel_workers_per_gather = 0
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return (
+    select json_build_object(
+      'ids', coalesce(array_agg(event.id::text), '{}'),
+      'user_incentive_ids', coalesce(array_agg(ui.id::text), '{}'),
+      'user_ids', coalesce(array_agg(ui.user_id), '{}'),
+      'incentives', coalesce(array_agg(incentive.key), '{}'),
+      'occurred_at', coalesce(array_agg(date_part('epoch', event.occurred_at) * 1000), '{}'),
+      'rewards', coalesce(array_agg(reward.key), '{}'),
+      'kinds', coalesce(array_agg(reward.kind), '{}'),
+      'amounts', coalesce(array_agg(given.amount::text), '{}'),
+      'units', coalesce(array_agg(given.unit), '{}'),
+      'active_listeners', array(select name from app.incentive_listeners where is_active)
+    )
+    from app.incentive_events as event
+    join app.user_incentives as ui on ui.id = event.user_incentive_id
+    join app.incentives as incentive on incentive.id = event.incentive_id
+    left join app.user_rewards as given on given.user_incentive_id = ui.id
+    left join app.rewards as reward on reward.id = given.reward_id
+    where event.id = any (event_ids)
+  );
+end
+$$;
+comment on function app.read_completions(bigint[]) is
+  'What the listeners are told of these events, in columns: a place for each event and reward, one with nulls for an event that won none; when it occurred, in milliseconds since 1970; and the names of the active listeners.';
+
+-- As before; the payload is put together as text, which costs less than as JSON.
+create or replace function app.tg_incentive_events__announce() returns trigger
+  language plpgsql volatile security definer set search_path = '' as $$
+declare
+  first_id bigint;
+  last_id bigint;
+begin
+  select min(id), max(id) into first_id, last_id from recorded;
+  if first_id is null then
+    return null;
+  end if;
+
+  -- A wake-up, never the truth: whoever hears it reads the table. Its size does not grow with the batch.
+  perform pg_notify('incentive_completed', json_build_object('first', first_id, 'last', last_id)::text);
+
+  perform graphile_worker.add_jobs(array(
+    select row(
+      'deliver_incentive_completed',
+      '[' || string_agg('{"listener":' || to_json(listener.name) || ',"event_id":"' || event.id || '"}', ',' order by event.id) || ']',
+      -- One job of a listener at a time: a slow one never takes all the slots that judging needs too.
+      'deliver_to_' || listener.name,
+      null, null, null, null, null
+    )::graphile_worker.job_spec
+    from app.incentive_listeners as listener
+    cross join (select id, (row_number() over (order by id) - 1) / 3000 as part from recorded) as event
+    where listener.is_active
+    group by listener.name, event.part
+  ));
+  return null;
+end
+$$;
