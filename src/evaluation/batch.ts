@@ -45,6 +45,21 @@ interface Claim {
   now: number;
 }
 
+/** What app.read_catalogue answers. */
+interface CatalogueJson {
+  now: number;
+  incentives: (Incentive & { id: number; key: string })[];
+}
+
+/** What app.claim_due_rows answers. */
+interface ClaimDueRows {
+  ids: string | null;
+  incentive_ids: string | null;
+  data: string | null;
+  is_all: boolean;
+  catalogue: CatalogueJson;
+}
+
 /** Which rows to claim: those above an id, how many at the most, and how long to wait for one, in milliseconds. */
 export interface Wanted {
   after: string;
@@ -122,7 +137,11 @@ export async function evaluateRow(
     );
     const [row] = rows;
     if (!row) return;
-    const { incentives, now } = await readCatalogue(client);
+    // Not in one question with the lock, which may wait for a change of the catalogue that it would not see.
+    const answer = await client.query<{ catalogue: CatalogueJson }>(
+      "select app.read_catalogue() as catalogue",
+    );
+    const { incentives, now } = readCatalogue(answer.rows[0]!.catalogue);
     const [judged] = await Promise.all([judges.judge(row, incentives, now), announce?.([id])]);
     const [failed] = judged.failed;
     if (failed) throw Object.assign(new Error("not judged"), { name: failed.error });
@@ -151,32 +170,15 @@ async function inTransaction<T>(
   }
 }
 
-/** Read after the rows are locked, the clock too: who changes an incentive makes due again what is not locked then. */
-async function readCatalogue(client: ClientBase): Promise<Omit<Claim, "rows">> {
-  const { rows } = await client.query<Incentive & { key: string; id: number; now: Date }>({
-    name: "read_catalogue",
-    text: `
-      select id, key, evaluator, criteria, is_active, starts_at, ends_at, clock_timestamp() as now
-      from app.incentives`,
-  });
-  return {
-    incentives: new Map(rows.map((row) => [row.id, row])),
-    now: rows[0]?.now.getTime() ?? 0,
-  };
-}
-
 async function claimRows(client: ClientBase, judging: Judging, wanted: Wanted): Promise<Claim> {
   for (;;) {
     const { judgeable } = judging;
     // Before the first look at the catalogue there is nothing to wait for.
     const waitMs = judgeable.length === 0 ? 0 : wanted.waitMs;
-    const [rows, catalogue] = await Promise.all([
-      lockRows(client, judgeable, { ...wanted, waitMs }),
-      readCatalogue(client),
-    ]);
-    judging.judgeable = judgeableIds(catalogue.incentives, judging.registry);
+    const claim = await lockRows(client, judgeable, { ...wanted, waitMs });
+    judging.judgeable = judgeableIds(claim.incentives, judging.registry);
     const isNew = judging.judgeable.some((id) => !judgeable.includes(id));
-    if (rows.ids.length > 0 || !isNew) return { rows, ...catalogue };
+    if (claim.rows.ids.length > 0 || !isNew) return claim;
   }
 }
 
@@ -184,23 +186,29 @@ async function lockRows(
   client: ClientBase,
   judgeable: number[],
   { after, limit, waitMs }: Wanted,
-): Promise<ClaimedRows> {
-  const { rows } = await client.query<{
-    ids: string;
-    incentiveIds: string;
-    data: string;
-    isAll: boolean;
-  }>({
+): Promise<Claim> {
+  const { rows } = await client.query<ClaimDueRows>({
     name: "claim_due_rows",
-    text: `
-      select ids, incentive_ids as "incentiveIds", data, is_all as "isAll"
-      from app.claim_due_rows($1, $2, $3, make_interval(secs => $4::float8 / 1000))`,
+    text: "select * from app.claim_due_rows($1, $2, $3, make_interval(secs => $4::float8 / 1000))",
     values: [judgeable, after, limit, waitMs],
   });
-  const [row] = rows;
-  return row
-    ? { ...row, ids: row.ids.split(",") }
-    : { ids: [], incentiveIds: "", data: "", isAll: true };
+  const [{ ids, incentive_ids, data, is_all, catalogue }] = rows as [ClaimDueRows];
+  return {
+    rows: {
+      ids: ids?.split(",") ?? [],
+      incentiveIds: incentive_ids ?? "",
+      data: data ?? "",
+      isAll: is_all,
+    },
+    ...readCatalogue(catalogue),
+  };
+}
+
+function readCatalogue({ incentives, now }: CatalogueJson): Omit<Claim, "rows"> {
+  return {
+    incentives: new Map(incentives.map((incentive) => [incentive.id, incentive])),
+    now: Math.floor(now),
+  };
 }
 
 /** The incentives that can be judged here: their adapter is present and accepts their criteria. */

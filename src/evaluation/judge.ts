@@ -14,8 +14,9 @@ export interface Incentive {
   evaluator: string;
   criteria: unknown;
   is_active: boolean;
-  starts_at: Date | null;
-  ends_at: Date | null;
+  /** A Date, or milliseconds since 1970, which may be infinite, or be that as text. */
+  starts_at: Date | number | string | null;
+  ends_at: Date | number | string | null;
 }
 
 /** Throws when there is no such evaluator, its criteria do not fit, or what it says is no verdict. */
@@ -84,7 +85,6 @@ function invalidData({ pointer, message }: Problem): Verdict {
 function whyNotOpen(incentive: Incentive, now: Temporal.Instant): string | undefined {
   const { is_active, starts_at, ends_at } = incentive;
   if (!is_active) return "This incentive is switched off.";
-  // Number(), because PostgreSQL's infinity arrives as a number, not as a Date.
   if (starts_at !== null && now.epochMilliseconds < Number(starts_at)) {
     return "This incentive has not started yet.";
   }

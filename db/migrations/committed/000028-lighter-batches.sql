@@ -1,14 +1,31 @@
 --! Previous: sha1:8a73cac0a4e227110c1589c92af4e3df67424e4a
---! Hash: sha1:d937a130d4874a1b13c72e414af4c5119589eb8a
+--! Hash: sha1:3b2225c549e268a2b227a6263fffb5446e571c94
 --! Message: lighter batches
 
 -- Stages 4 to 8: what a batch carries to and fro costs the worker as much as judging.
 
+-- Read after the rows are locked, the clock too: who changes an incentive makes due again what is not locked then.
+create function app.read_catalogue() returns json
+  language sql volatile set search_path = '' as $$
+  select json_build_object(
+    'now', date_part('epoch', clock_timestamp()) * 1000,
+    'incentives', coalesce(json_agg(json_build_object(
+      'id', id, 'key', key, 'evaluator', evaluator, 'criteria', criteria, 'is_active', is_active,
+      'starts_at', date_part('epoch', starts_at) * 1000, 'ends_at', date_part('epoch', ends_at) * 1000
+    )), '[]')
+  )
+  from app.incentives
+$$;
+comment on function app.read_catalogue() is
+  'What judging needs of all incentives, and the clock; times in milliseconds since 1970, infinite ones as text.';
+
 -- The rows travel as three texts instead of a message each, and no more of them than fits into memory: by their number alone a
 -- batch of large ones took the worker down.
 drop function app.claim_due_rows(integer[], bigint, integer, interval);
-create function app.claim_due_rows(judgeable integer[], above bigint, at_most integer, wait interval)
-  returns table (ids text, incentive_ids text, data text, is_all boolean)
+create function app.claim_due_rows(
+  judgeable integer[], above bigint, at_most integer, wait interval,
+  out ids text, out incentive_ids text, out data text, out is_all boolean, out catalogue json
+)
   language plpgsql volatile set search_path = ''
   -- Always by the index of due rows: a plan that was made and kept while most rows were due would read all that were judged.
   set enable_seqscan = off
@@ -20,37 +37,35 @@ begin
   for look in 1..2147483647 loop
     -- Now and then below too: a row is given its id before its writer commits.
     start := case when look % 10 = 0 then 0 else above end;
-    return query
-      with due as materialized (
-        select ui.id, ui.incentive_id, ui.data
-        from app.user_incentives as ui
-        where ui.evaluation_due
-        and ui.id > start
-        and ui.incentive_id = any (judgeable)
-        order by ui.id
-        limit at_most
-        for update skip locked
-      ),
-      -- As it is stored, so that what is too much is not unpacked. The first always fits.
-      measured as (
-        select due.*, sum(pg_column_size(due.data)) over (rows between unbounded preceding and 1 preceding) as size_before
-        from due
-      ),
-      fitting as (
-        select * from measured where size_before is null or size_before < 4000000
-      )
-      select string_agg(fitting.id::text, ','), string_agg(fitting.incentive_id::text, ','),
-        string_agg(fitting.data::text, E'\n'), count(*) < at_most and count(*) = (select count(*) from due)
-      from fitting
-      having count(*) > 0;
-    exit when found or clock_timestamp() >= bedtime;
+    with due as materialized (
+      select ui.id, ui.incentive_id, ui.data
+      from app.user_incentives as ui
+      where ui.evaluation_due
+      and ui.id > start
+      and ui.incentive_id = any (judgeable)
+      order by ui.id
+      limit at_most
+      for update skip locked
+    ),
+    -- As it is stored, so that what is too much is not unpacked. The first always fits.
+    measured as (
+      select due.*, sum(pg_column_size(due.data)) over (rows between unbounded preceding and 1 preceding) as size_before
+      from due
+    )
+    select string_agg(measured.id::text, ','), string_agg(measured.incentive_id::text, ','),
+      string_agg(measured.data::text, E'\n'), count(*) < at_most and count(*) = (select count(*) from due)
+    into ids, incentive_ids, data, is_all
+    from measured
+    where measured.size_before is null or measured.size_before < 4000000;
+    exit when ids is not null or clock_timestamp() >= bedtime;
     -- Rounded up to a millisecond; one that says a whole millisecond sleeps two.
     perform pg_sleep(0.0002);
   end loop;
+  catalogue := app.read_catalogue();
 end
 $$;
 comment on function app.claim_due_rows(integer[], bigint, integer, interval) is
-  'Locks due rows of these incentives, those above an id first, and returns at most one row: their ids, their incentives and their data in the same order, by commas and by lines, as many as fit into 4 MB as they are stored; and whether these are all. When there are none it looks again every millisecond for so long. A look from here costs a twentieth of one from outside. Only in read committed.';
+  'Locks due rows of these incentives, those above an id first, as many as fit into 4 MB as they are stored. Returns their ids, their incentives and their data in the same order, by commas and by lines, or nulls; whether these are all; and the catalogue. When there are none it looks again every millisecond for so long. A look from here costs a twentieth of one from outside. Only in read committed.';
 
 -- In columns: a message for each event, and reading it, cost the worker more than calling its listeners.
 drop function app.read_completions(bigint[]);
