@@ -66,6 +66,32 @@ test("each of many rows gets its own verdict, although many have the same", asyn
   ]);
 });
 
+test("no more large rows than fit into memory make a batch, one at least, and all of them are judged", async () => {
+  // A megabyte each that does not compress, with line breaks and separators in it.
+  await database.pool.query(`
+    insert into app.user_incentives (user_id, incentive_id, data)
+    select 'large ' || n, incentives.id, jsonb_build_object('birth_date', E'\n,\u2028' || noise)
+    from app.incentives, generate_series(1, 10) as n,
+      lateral (select string_agg(md5(random()::text), E'\n') as noise from generate_series(1, 32000 + n)) as noisy
+    where key = 'birth_record'`);
+  await record(database.pool, "small ", 3);
+  const client = await database.pool.connect();
+  const wanted = { after: "0", limit: 100, waitMs: 0 };
+  const first = await evaluateBatch(client, options, wanted);
+  expect(first).toMatchObject({ isAll: false, left: 0 });
+  expect(first.claimed).toBeGreaterThanOrEqual(1);
+  expect(first.claimed).toBeLessThan(10);
+  await runBell(client, { ...options, lingerMs: 10 });
+  client.release();
+  const { rows } = await database.pool.query<{ what: string; status: string; count: number }>(`
+    select split_part(user_id, ' ', 1) as what, status, count(*)::int
+    from app.user_incentives where user_id like any ('{large %,small %}') group by 1, 2 order by 1`);
+  expect(rows).toEqual([
+    { what: "large", status: "invalid", count: 10 },
+    { what: "small", status: "completed", count: 3 },
+  ]);
+});
+
 async function countDue(): Promise<number> {
   const { rows } = await database.pool.query<{ due: number }>(
     "select count(*)::int as due from app.user_incentives where evaluation_due",
