@@ -51,6 +51,7 @@ describe("the files keep the house rules:", () => {
       }),
     );
     expect(named).toEqual([
+      "deliver_events",
       "deliver_incentive_completed",
       "evaluate_again",
       "evaluate_incentive",

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Task } from "graphile-worker";
 import type { ClientBase } from "pg";
+import { waitForWriters } from "../wait_for_writers.ts";
 import { evaluateBatch } from "./batch.ts";
 import type { Judging } from "./batch.ts";
 
@@ -248,22 +249,6 @@ async function workOffBacklog(
 function nextLimit(limit: number, tookMs: number, atMost: number): number {
   const fitting = Math.round((limit * 250) / Math.max(tookMs, 1));
   return Math.max(10, Math.min(fitting, limit * 2, atMost));
-}
-
-/** Waits until every transaction that has its id by now is over; false when that takes too long. */
-async function waitForWriters(client: ClientBase, options: EvaluationOptions): Promise<boolean> {
-  const { rows } = await client.query<{ x: string }>("select pg_current_xact_id()::text as x");
-  const x = rows[0]?.x;
-  const deadline = Date.now() + options.waitAtMostMs;
-  for (let pause = 4; ; pause = Math.min(pause * 2, 50)) {
-    const answer = await client.query<{ over: boolean }>(
-      "select pg_snapshot_xmin(pg_current_snapshot()) >= $1::xid8 as over",
-      [x],
-    );
-    if (answer.rows[0]?.over) return true;
-    if (options.stopping.aborted || Date.now() > deadline) return false;
-    await sleep(pause);
-  }
 }
 
 /** Whoever takes a bell job that waits now will take its x later than this run did, so one such job is enough. */

@@ -44,11 +44,17 @@ export async function openLiveness(connectionString: string): Promise<Liveness> 
     async beat(tasks) {
       const { rows } = await client.query<{ waits: boolean }>(
         `select exists (
-          select from graphile_worker.jobs
+          select from graphile_worker.jobs as job
           where locked_at is null
           and attempts < max_attempts
           and run_at < now() - $2::interval
           and task_identifier = any ($1)
+          -- It waits for another of its queue, which may take its time.
+          and not exists (
+            select from graphile_worker.jobs as other
+            where other.queue_name = job.queue_name
+            and other.locked_at is not null
+          )
         ) as waits`,
         [tasks, OVERDUE],
       );

@@ -3,10 +3,8 @@ import { parseCronItems } from "graphile-worker";
 import type { ParsedCronItem, TaskList } from "graphile-worker";
 import type { Pool } from "pg";
 import { refreshCacheTask } from "../cache/refresh.ts";
-import {
-  deliverIncentiveCompleted,
-  deliveryDefaults,
-} from "../delivery/deliver_incentive_completed.ts";
+import { deliverEvents, deliveryDefaults } from "../delivery/deliver_events.ts";
+import { deliverIncentiveCompleted } from "../delivery/deliver_incentive_completed.ts";
 import type { ListenerRegistry } from "../delivery/registry.ts";
 import { evaluateAgainTask } from "../evaluation/evaluate_again.ts";
 import { evaluateIncentive } from "../evaluation/evaluate_incentive.ts";
@@ -41,17 +39,13 @@ export function buildTasks(options: TaskOptions): TaskList {
     logger,
     stopping,
   };
+  const delivery = { ...deliveryDefaults, registry: listeners, pool, logger, stopping, outOfTime };
   return withSafeErrors({
     evaluate_incentives: evaluateIncentives(evaluation),
     evaluate_incentive: evaluateIncentive(evaluation),
     evaluate_again: evaluateAgainTask(pool),
-    deliver_incentive_completed: deliverIncentiveCompleted({
-      ...deliveryDefaults,
-      registry: listeners,
-      pool,
-      logger,
-      stopping: outOfTime,
-    }),
+    deliver_events: deliverEvents(delivery),
+    deliver_incentive_completed: deliverIncentiveCompleted(delivery),
     refresh_cache: refreshCacheTask(pool, logger, stopping),
     prune_idempotency_keys: pruneIdempotencyKeys(pool, logger),
   });

@@ -125,7 +125,8 @@ async function listen(database: BenchDatabase): Promise<{ stop(): Promise<number
 async function waitUntilDelivered(client: Client): Promise<number> {
   for (let asked = 1; asked <= 600; asked += 1) {
     const { rowCount } = await client.query(
-      "select from graphile_worker.jobs where task_identifier = 'deliver_incentive_completed' limit 1",
+      `select from app.undelivered_events
+       union all select from graphile_worker.jobs where task_identifier like 'deliver_%' limit 1`,
     );
     if (rowCount === 0) return asked;
     await sleep(50);

@@ -1,5 +1,5 @@
 --! Previous: sha1:8a73cac0a4e227110c1589c92af4e3df67424e4a
---! Hash: sha1:3b2225c549e268a2b227a6263fffb5446e571c94
+--! Hash: sha1:67b5147943b79fa047dc8776b87e5f1673f99f45
 --! Message: lighter batches
 
 -- Stages 4 to 8: what a batch carries to and fro costs the worker as much as judging.
@@ -103,35 +103,3 @@ end
 $$;
 comment on function app.read_completions(bigint[]) is
   'What the listeners are told of these events, in columns: a place for each event and reward, one with nulls for an event that won none; when it occurred, in milliseconds since 1970; and the names of the active listeners.';
-
--- As before; the payload is put together as text, which costs less than as JSON.
-create or replace function app.tg_incentive_events__announce() returns trigger
-  language plpgsql volatile security definer set search_path = '' as $$
-declare
-  first_id bigint;
-  last_id bigint;
-begin
-  select min(id), max(id) into first_id, last_id from recorded;
-  if first_id is null then
-    return null;
-  end if;
-
-  -- A wake-up, never the truth: whoever hears it reads the table. Its size does not grow with the batch.
-  perform pg_notify('incentive_completed', json_build_object('first', first_id, 'last', last_id)::text);
-
-  perform graphile_worker.add_jobs(array(
-    select row(
-      'deliver_incentive_completed',
-      '[' || string_agg('{"listener":' || to_json(listener.name) || ',"event_id":"' || event.id || '"}', ',' order by event.id) || ']',
-      -- One job of a listener at a time: a slow one never takes all the slots that judging needs too.
-      'deliver_to_' || listener.name,
-      null, null, null, null, null
-    )::graphile_worker.job_spec
-    from app.incentive_listeners as listener
-    cross join (select id, (row_number() over (order by id) - 1) / 3000 as part from recorded) as event
-    where listener.is_active
-    group by listener.name, event.part
-  ));
-  return null;
-end
-$$;
