@@ -4,8 +4,9 @@ import getPort from "get-port";
 import { createTokens } from "../src/api/tokens/tokens.ts";
 import { readConfiguration } from "../src/configuration.ts";
 import { createLogger } from "../src/logger.ts";
+import { createGauges } from "../src/metrics/gauges.ts";
 import { start } from "../src/start.ts";
-import { waitUntil } from "./test_database.ts";
+import { createTestDatabase, waitUntil } from "./test_database.ts";
 import { metricsToken, startTestProcess } from "./test_process.ts";
 import type { TestProcess } from "./test_process.ts";
 
@@ -64,6 +65,16 @@ describe("/metrics", () => {
     expect(text).not.toContain("dora-the-member");
     expect(text).not.toContain("2021-09-15");
   });
+});
+
+test("what a listener has yet to be told of is a gauge of its own", async () => {
+  const database = await createTestDatabase();
+  await database.pool.query(
+    "insert into app.undelivered_events (listener, event_ids) values ('slow', '{1,2,3}'), ('slow', '{4}')",
+  );
+  const text = await createGauges(database.pool, createLogger("silent"))();
+  await database.drop();
+  expect(valueOf(text, 'incentives_events_undelivered{listener="slow"}')).toBe(4);
 });
 
 describe("a worker that runs alone", () => {

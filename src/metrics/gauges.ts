@@ -13,6 +13,7 @@ const statementTimeoutMs = 2000;
 interface Waiting {
   due: number;
   oldest_seconds: number;
+  undelivered: { listener: string; events: number }[];
   parked: { task: string; jobs: number }[];
 }
 
@@ -44,6 +45,14 @@ async function readWaiting(pool: Pool): Promise<Waiting> {
       select count(*)::float8 as due,
         coalesce(extract(epoch from clock_timestamp() - min(updated_at)), 0)::float8 as oldest_seconds,
         (
+          select coalesce(json_agg(undelivered), '[]')
+          from (
+            select listener, sum(cardinality(event_ids)) as events
+            from app.undelivered_events
+            group by listener
+          ) as undelivered
+        ) as undelivered,
+        (
           select coalesce(json_agg(parked), '[]')
           from (
             select task, count(*) as jobs
@@ -61,7 +70,7 @@ async function readWaiting(pool: Pool): Promise<Waiting> {
   }
 }
 
-async function print({ due, oldest_seconds, parked }: Waiting): Promise<string> {
+async function print({ due, oldest_seconds, undelivered, parked }: Waiting): Promise<string> {
   const registers = [new Registry()];
   new Gauge({
     name: "incentives_rows_due",
@@ -73,6 +82,13 @@ async function print({ due, oldest_seconds, parked }: Waiting): Promise<string> 
     help: "For how long the row that waits longest has waited, since it was last changed; 0 when none waits.",
     registers,
   }).set(Math.max(oldest_seconds, 0));
+  const events = new Gauge({
+    name: "incentives_events_undelivered",
+    help: "Events that a listener has yet to be told of for the first time; a listener without any is left out.",
+    labelNames: ["listener"],
+    registers,
+  });
+  for (const { listener, events: count } of undelivered) events.set({ listener }, count);
   const jobs = new Gauge({
     name: "incentives_jobs_parked",
     help: "Jobs that were given up after their last attempt, by task; a task without any is left out.",
