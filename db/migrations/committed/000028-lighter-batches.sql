@@ -1,5 +1,5 @@
 --! Previous: sha1:8a73cac0a4e227110c1589c92af4e3df67424e4a
---! Hash: sha1:67b5147943b79fa047dc8776b87e5f1673f99f45
+--! Hash: sha1:1e8388973e023871248ec69238e357fe7325acbc
 --! Message: lighter batches
 
 -- Stages 4 to 8: what a batch carries to and fro costs the worker as much as judging.
@@ -32,6 +32,11 @@ create function app.claim_due_rows(
 as $$
 declare
   bedtime constant timestamptz := clock_timestamp() + wait;
+  ids_of_rows constant regclass := pg_get_serial_sequence('app.user_incentives', 'id');
+  -- A row is given its id some tenths of a millisecond before its writer has committed: after that it is not worth sleeping. Not
+  -- for longer, because whoever looks without a pause is in the way of those who write.
+  given bigint := pg_sequence_last_value(ids_of_rows);
+  sleepless_until timestamptz := '-infinity';
   start bigint;
 begin
   for look in 1..2147483647 loop
@@ -58,14 +63,19 @@ begin
     from measured
     where measured.size_before is null or measured.size_before < 4000000;
     exit when ids is not null or clock_timestamp() >= bedtime;
-    -- Rounded up to a millisecond; one that says a whole millisecond sleeps two.
-    perform pg_sleep(0.0002);
+    if pg_sequence_last_value(ids_of_rows) is distinct from given then
+      given := pg_sequence_last_value(ids_of_rows);
+      sleepless_until := clock_timestamp() + interval '0.3 milliseconds';
+    elsif clock_timestamp() > sleepless_until then
+      -- Rounded up to a millisecond; one that says a whole millisecond sleeps two.
+      perform pg_sleep(0.0002);
+    end if;
   end loop;
   catalogue := app.read_catalogue();
 end
 $$;
 comment on function app.claim_due_rows(integer[], bigint, integer, interval) is
-  'Locks due rows of these incentives, those above an id first, as many as fit into 4 MB as they are stored. Returns their ids, their incentives and their data in the same order, by commas and by lines, or nulls; whether these are all; and the catalogue. When there are none it looks again every millisecond for so long. A look from here costs a twentieth of one from outside. Only in read committed.';
+  'Locks due rows of these incentives, those above an id first, as many as fit into 4 MB as they are stored. Returns their ids, their incentives and their data in the same order, by commas and by lines, or nulls; whether these are all; and the catalogue. When there are none it looks again every millisecond for so long, and at once while one is being written. A look from here costs a twentieth of one from outside. Only in read committed.';
 
 -- In columns: a message for each event, and reading it, cost the worker more than calling its listeners.
 drop function app.read_completions(bigint[]);

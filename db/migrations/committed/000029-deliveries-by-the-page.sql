@@ -1,5 +1,5 @@
---! Previous: sha1:67b5147943b79fa047dc8776b87e5f1673f99f45
---! Hash: sha1:22be605d6561a5bf5277c45c80f973746d8d7749
+--! Previous: sha1:1e8388973e023871248ec69238e357fe7325acbc
+--! Hash: sha1:8209470eca99c941e55284805f4b3ff7706f64c8
 --! Message: deliveries by the page
 
 -- Stages 7 and 8, announce and listeners: a job per batch and listener, which carried the ids of its events, cost a batch of a
