@@ -7,7 +7,7 @@ import { createTestDatabase, waitUntil } from "../test_database.ts";
 import type { TestDatabase } from "../test_database.ts";
 import { log } from "./actions.ts";
 import type { Model } from "./actions.ts";
-import { checkAtRest, isAtRest } from "./oracle.ts";
+import { checkAtRest, waitForRest } from "./oracle.ts";
 import { throwDice } from "./seed.ts";
 import { WorkerProcess } from "./worker_process.ts";
 
@@ -76,7 +76,7 @@ test("of four changes to each of 400 rows the last is judged", async () => {
   worker = await WorkerProcess.start(database.ownerUrl);
   const model: Model = new Map();
   const last = await change(model);
-  await waitUntil("all is at rest", () => isAtRest(database.pool), 20);
+  await waitForRest(database.pool, 20);
   await worker.stop();
   expect(await findStale(last)).toEqual([]);
   await checkAtRest(database.pool, { model });

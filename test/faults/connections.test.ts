@@ -7,7 +7,7 @@ import { Pool } from "pg";
 import { createTestDatabase, waitUntil } from "../test_database.ts";
 import { inventActions, record } from "./actions.ts";
 import type { Model } from "./actions.ts";
-import { checkAtRest, isAtRest } from "./oracle.ts";
+import { checkAtRest, waitForRest } from "./oracle.ts";
 import { startRestartableServer } from "./restartable_server.ts";
 import type { RestartableServer } from "./restartable_server.ts";
 import { isLong, throwDice } from "./seed.ts";
@@ -84,7 +84,7 @@ describe("PostgreSQL restarted three times under load", () => {
     console.log(`judging again ${took.join(", ")} ms after PostgreSQL was back`);
     expect(Math.max(...took)).toBeLessThan(3000);
     await stopWriting();
-    await waitUntil("all is at rest", () => isAtRest(server.pool), 20);
+    await waitForRest(server.pool, 20);
     await worker.stop();
     await checkAtRest(server.pool, { model, heard });
   }, 90_000);
@@ -150,7 +150,7 @@ test("connections that are all ended several times a second cost time only", asy
     console.log(`judging again after ${await timeToJudge(database.pool, 20)} ms`);
     await stopWriting();
     const since = Date.now();
-    await waitUntil("all is at rest", () => isAtRest(database.pool), 30);
+    await waitForRest(database.pool, 30);
     console.log(`at rest after ${Date.now() - since} ms more, with ${model.size} actions`);
     await worker.stop();
     await checkAtRest(database.pool, { model, heard });

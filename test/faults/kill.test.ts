@@ -1,10 +1,10 @@
 /** Workers that are killed, told to stop, or stopped and woken again, in the middle of their work. */
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
-import { createTestDatabase, waitUntil } from "../test_database.ts";
+import { createTestDatabase } from "../test_database.ts";
 import type { TestDatabase } from "../test_database.ts";
 import { inventActions, record } from "./actions.ts";
 import type { Model } from "./actions.ts";
-import { checkAtRest, isAtRest } from "./oracle.ts";
+import { checkAtRest, waitForRest } from "./oracle.ts";
 import { isLong, throwDice } from "./seed.ts";
 import { WorkerProcess } from "./worker_process.ts";
 
@@ -40,23 +40,18 @@ async function judged(): Promise<number> {
   return rows[0]?.count ?? 0;
 }
 
-/** Resolves at rest; fails when nothing was judged or delivered for more than ten seconds before. */
-async function waitForRest(seconds = 60): Promise<number> {
+/** The longest time, in milliseconds, in which nothing was judged or delivered; fails when that is more than ten seconds. */
+async function longestPause(seconds = 60): Promise<number> {
   let last = -1;
   let progressAt = Date.now();
   let longest = 0;
-  await waitUntil(
-    "all is at rest",
-    async () => {
-      const now = (await judged()) + heard.size;
-      if (now !== last) progressAt = Date.now();
-      last = now;
-      longest = Math.max(longest, Date.now() - progressAt);
-      if (longest > 10_000) throw new Error("nothing went on for ten seconds");
-      return isAtRest(database.pool);
-    },
-    seconds,
-  );
+  await waitForRest(database.pool, seconds, async () => {
+    const now = (await judged()) + heard.size;
+    if (now !== last) progressAt = Date.now();
+    last = now;
+    longest = Math.max(longest, Date.now() - progressAt);
+    if (longest > 10_000) throw new Error("nothing went on for ten seconds");
+  });
   return longest;
 }
 
@@ -84,10 +79,10 @@ describe("killed", () => {
         }
         victim!.signal("SIGKILL");
         await record(database.pool, model, inventActions(dice, 1000));
-        if (kill % 2 === 0) longest.push(await waitForRest());
+        if (kill % 2 === 0) longest.push(await longestPause());
         await startWorker();
       }
-      longest.push(await waitForRest());
+      longest.push(await longestPause());
       console.log(`longest pauses after a kill: ${longest.join(", ")} ms`);
       await finish();
     },
@@ -109,7 +104,7 @@ describe("killed", () => {
       );
     }
     await startWorker();
-    await waitForRest();
+    await longestPause();
     if (naive) await expect(finish()).rejects.toThrow("completed without exactly one event: 1");
     else await finish();
   });
@@ -150,7 +145,7 @@ describe("told to stop under load", () => {
       await load;
       workers = [];
       await startWorker();
-      await waitForRest();
+      await longestPause();
       await finish();
     },
     60_000,
@@ -167,17 +162,13 @@ describe("stopped until it is taken for dead", () => {
     stopped.signal("SIGSTOP");
     const since = Date.now();
     await load;
-    await waitUntil(
-      "nothing is locked by it and all rows but those it holds are judged",
-      () => isAtRest(database.pool),
-      30,
-    );
+    await waitForRest(database.pool, 30);
     console.log(`at rest ${Date.now() - since} ms after it was stopped`);
 
     await other.stop();
     stopped.signal("SIGCONT");
     await record(database.pool, model, inventActions(dice, 100));
-    await waitForRest();
+    await longestPause();
     await finish();
   }, 90_000);
 
@@ -187,11 +178,11 @@ describe("stopped until it is taken for dead", () => {
     // What a worker without a claim would write when it wakes: its data has been replaced, and judged, meanwhile.
     await startWorker();
     await database.pool.query("update app.user_incentives set data = '{}'");
-    await waitForRest();
+    await longestPause();
     await database.pool.query(
       "select app.apply_verdicts(array_agg(id), array['completed'], array[1.0], array['[]'::jsonb]) from app.user_incentives",
     );
-    await waitForRest();
+    await longestPause();
     await expect(finish()).rejects.toThrow("completed without reason: 1");
   });
 });

@@ -3,6 +3,7 @@
  * that is wrong, not the first thing only.
  */
 import type { Pool } from "pg";
+import { waitUntil } from "../test_database.ts";
 import { servedWrongly } from "../cache/served.ts";
 import { keyOf } from "./actions.ts";
 import type { Model } from "./actions.ts";
@@ -24,6 +25,55 @@ export async function isAtRest(pool: Pool): Promise<boolean> {
       ) as rest`,
   );
   return rows[0]?.rest ?? false;
+}
+
+/** Resolves when all is at rest; fails with what is not, and with who may keep it from rest. */
+export async function waitForRest(
+  pool: Pool,
+  seconds: number,
+  look?: () => Promise<void>,
+): Promise<void> {
+  try {
+    await waitUntil(
+      "all is at rest",
+      async () => {
+        await look?.();
+        return isAtRest(pool);
+      },
+      seconds,
+    );
+  } catch (error) {
+    throw new Error(`${(error as Error).message}; left are ${await whatIsLeft(pool)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Transactions of the whole server, because a bell waits for those of other databases too. */
+async function whatIsLeft(pool: Pool): Promise<string> {
+  const { rows } = await pool.query<{ left: unknown }>(
+    `select json_build_object(
+      'now', clock_timestamp(),
+      'due', (select count(*) from app.user_incentives where evaluation_due),
+      'undelivered', (select count(*) from app.undelivered_events),
+      'jobs', (select json_agg(job) from graphile_worker.jobs as job),
+      'locked queues', (
+        select json_agg(queue) from graphile_worker._private_job_queues as queue where locked_at is not null
+      ),
+      'lock holders', (
+        select json_agg(json_build_object('pid', pid, 'key', array[classid, objid], 'mode', mode, 'granted', granted))
+        from pg_locks where locktype = 'advisory'
+      ),
+      'transactions', (
+        select json_agg(json_build_object(
+          'pid', pid, 'database', datname, 'application', application_name, 'state', state, 'began', xact_start,
+          'xid', backend_xid, 'xmin', backend_xmin, 'query', left(query, 200)
+        ))
+        from pg_stat_activity where backend_xid is not null or backend_xmin is not null
+      )
+    ) as left`,
+  );
+  return JSON.stringify(rows[0]?.left, null, 1);
 }
 
 /** Throws with all that is wrong. To be asked when no worker runs any more, so that whoever holds a job is dead. */

@@ -11,7 +11,7 @@ import { createTestDatabase, waitUntil } from "../test_database.ts";
 import type { TestDatabase } from "../test_database.ts";
 import { record } from "./actions.ts";
 import type { Model } from "./actions.ts";
-import { checkAtRest, isAtRest } from "./oracle.ts";
+import { checkAtRest, waitForRest } from "./oracle.ts";
 import { isLong } from "./seed.ts";
 
 const project = path.join(import.meta.dirname, "..", "..");
@@ -80,7 +80,7 @@ test("a poisoned row is parked with its reason, the others complete, and once me
     `select graphile_worker.reschedule_jobs(array_agg(id), run_at => now(), max_attempts => 2)
     from graphile_worker.jobs where task_identifier = 'evaluate_incentive'`,
   );
-  await waitUntil("all but the parked is at rest", () => isAtRest(database.pool), 20);
+  await waitForRest(database.pool, 20);
   await worker?.stop();
 
   const { rows } = await database.pool.query<{ id: string }>(
@@ -114,7 +114,7 @@ test("a poisoned row is parked with its reason, the others complete, and once me
     out: "1 job is tried again.\nincentives: not a failed job: 999999",
     code: 1,
   });
-  await waitUntil("all is at rest", () => isAtRest(database.pool), 20);
+  await waitForRest(database.pool, 20);
   await worker?.stop();
   model.set(`member-${poisoned} poisonable`, { ...actions[poisoned]!, completes: true });
   await checkAtRest(database.pool, { model });
