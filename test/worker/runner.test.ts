@@ -148,3 +148,33 @@ test("told to begin anew, it lets the job in hand finish and leaves none locked"
   });
   expect(begun).toBe(1);
 });
+
+test("a queue goes on when two runs did the same job of it, because the first was taken for dead", async () => {
+  const inHand: (() => void)[] = [];
+  let done = 0;
+  await startWith({
+    deliver_events: async () => {
+      if (inHand.length < 2) await new Promise<void>((release) => inHand.push(release));
+      done += 1;
+    },
+  });
+  const addToQueue = () =>
+    database.pool.query(
+      "select graphile_worker.add_job('deliver_events', queue_name => 'deliver_to_somebody')",
+    );
+  await addToQueue();
+  await waitUntil("the job is in hand", async () => inHand.length === 1);
+  await database.pool.query(`
+    select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and application_name = 'incentives liveness'`);
+  await waitUntil("the job is in another's hand too", async () => inHand.length === 2);
+  inHand[0]!();
+  await waitUntil("the first has deleted the job", async () => {
+    const { rowCount } = await database.pool.query("select from graphile_worker.jobs");
+    return rowCount === 0;
+  });
+  inHand[1]!();
+  await waitUntil("the second has ended too", async () => done === 2);
+  await addToQueue();
+  await waitUntil("the next job is done", async () => done === 3, 6);
+});

@@ -1,5 +1,5 @@
 --! Previous: sha1:1e8388973e023871248ec69238e357fe7325acbc
---! Hash: sha1:8209470eca99c941e55284805f4b3ff7706f64c8
+--! Hash: sha1:f27a0ee94daa1a24d597cf385111f2b40f6ccfb9
 --! Message: deliveries by the page
 
 -- Stages 7 and 8, announce and listeners: a job per batch and listener, which carried the ids of its events, cost a batch of a
@@ -146,6 +146,15 @@ begin
     return '{}';
   end if;
   dead := app.unlock_dead_workers(tasks);
+  -- A queue is freed with the job that has it. When a worker was taken for dead and was not, its job was done twice: whoever was
+  -- the second to end found no job any more, and left the queue as it was, for hours.
+  update graphile_worker._private_job_queues as queue
+  set locked_at = null, locked_by = null
+  where queue_name like 'deliver\_to\_%'
+  and locked_at < now() - interval '1 second'
+  and not exists (
+    select from graphile_worker._private_jobs where job_queue_id = queue.id and locked_at is not null
+  );
 
   -- The library's pauses grow to hours. They are for what fails by itself, not for what lost its connection: that may go on
   -- now. The attempt stays counted, so that a job that breaks its own connection each time is parked in the end.
