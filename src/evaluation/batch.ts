@@ -30,7 +30,8 @@ interface Verdicts {
   verdictOf: number[];
 }
 const noVerdicts: Verdicts = { verdicts: [], ids: [], verdictOf: [] };
-type Catalogue = Map<number, Incentive & { key: string }>;
+type Known = Incentive & { key: string };
+type Catalogue = Map<number, Known>;
 
 /** Rows that are locked, and whether these are all that are due; none, and no text, when there are none. */
 interface ClaimedRows extends RowsToJudge {
@@ -48,7 +49,15 @@ interface Claim {
 /** What app.read_catalogue answers. */
 interface CatalogueJson {
   now: number;
-  incentives: (Incentive & { id: number; key: string })[];
+  incentives: IncentiveJson[];
+}
+
+/** JSON has no infinity: it comes as text. */
+interface IncentiveJson extends Omit<Incentive, "starts_at" | "ends_at"> {
+  id: number;
+  key: string;
+  starts_at: number | string | null;
+  ends_at: number | string | null;
 }
 
 /** What app.claim_due_rows answers. */
@@ -205,10 +214,12 @@ async function lockRows(
 }
 
 function readCatalogue({ incentives, now }: CatalogueJson): Omit<Claim, "rows"> {
-  return {
-    incentives: new Map(incentives.map((incentive) => [incentive.id, incentive])),
-    now: Math.floor(now),
-  };
+  const number = (time: number | string | null) => (time === null ? null : Number(time));
+  const read = incentives.map(({ starts_at, ends_at, ...incentive }): [number, Known] => [
+    incentive.id,
+    { ...incentive, starts_at: number(starts_at), ends_at: number(ends_at) },
+  ]);
+  return { incentives: new Map(read), now: Math.floor(now) };
 }
 
 /** The incentives that can be judged here: their adapter is present and accepts their criteria. */

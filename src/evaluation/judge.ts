@@ -14,9 +14,9 @@ export interface Incentive {
   evaluator: string;
   criteria: unknown;
   is_active: boolean;
-  /** A Date, or milliseconds since 1970, which may be infinite, or be that as text. */
-  starts_at: Date | number | string | null;
-  ends_at: Date | number | string | null;
+  /** In milliseconds since 1970; infinite where it is in the database. */
+  starts_at: number | null;
+  ends_at: number | null;
 }
 
 /** Throws when there is no such evaluator, its criteria do not fit, or what it says is no verdict. */
@@ -85,11 +85,10 @@ function invalidData({ pointer, message }: Problem): Verdict {
 function whyNotOpen(incentive: Incentive, now: Temporal.Instant): string | undefined {
   const { is_active, starts_at, ends_at } = incentive;
   if (!is_active) return "This incentive is switched off.";
-  if (starts_at !== null && now.epochMilliseconds < Number(starts_at)) {
+  if (starts_at !== null && now.epochMilliseconds < starts_at) {
     return "This incentive has not started yet.";
   }
-  if (ends_at !== null && now.epochMilliseconds >= Number(ends_at))
-    return "This incentive is over.";
+  if (ends_at !== null && now.epochMilliseconds >= ends_at) return "This incentive is over.";
   return undefined;
 }
 

@@ -169,7 +169,7 @@ export class JudgingPool {
 
 /**
  * A folder for the positions' file. It is written for each row, and on a disk every write waits when the file system commits
- * its journal, as it does for each of PostgreSQL's commits: rows took a quarter longer.
+ * its journal, as it does for each of PostgreSQL's commits: a drain took a fifth longer.
  */
 function inMemory(): string {
   const sharedMemory = "/dev/shm";

@@ -308,12 +308,12 @@ test("whoever hears of a completion reads it at once, through every process", as
       [user, birth],
     );
     // What is heard may be of another member, of whom an earlier test did not wait.
-    for (let isTheirs = false; !isTheirs;) {
+    for (;;) {
       const { value } = (await heard.next()) as { value: [{ payload: string }] };
       const answers = await readBoth();
-      isTheirs = await isEventOf(user, value[0].payload);
-      if (!isTheirs) continue;
+      if (!(await isEventOf(user, value[0].payload))) continue;
       for (const { body } of answers) expect(body.incentives[0]?.status).toBe("completed");
+      break;
     }
     await written;
   }

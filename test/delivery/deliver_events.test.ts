@@ -45,22 +45,23 @@ afterEach(async () => {
 });
 
 /** Completes an incentive of so many members, each of whom wins its reward. */
-function complete(client: Pick<PoolClient, "query">, member: string, members = 1) {
-  return client
-    .query(
-      `insert into app.user_incentives (user_id, incentive_id, data, status, completed_at, evaluation_due)
+async function complete(
+  client: Pick<PoolClient, "query">,
+  member: string,
+  members = 1,
+): Promise<void> {
+  await client.query(
+    `insert into app.user_incentives (user_id, incentive_id, data, status, completed_at, evaluation_due)
     select $1 || ' ' || n, id, '{}', 'in_progress', null, false
     from app.incentives, generate_series(1, $2::int) as n
     where key = 'birth_record'`,
-      [member, members],
-    )
-    .then(() =>
-      client.query(
-        `select app.apply_verdicts(array_agg(id), array['completed'], array[1.0], array['[]'::jsonb], array_agg(1))
-      from app.user_incentives where user_id like $1 || ' %'`,
-        [member],
-      ),
-    );
+    [member, members],
+  );
+  await client.query(
+    `select app.apply_verdicts(array_agg(id), array['completed'], array[1.0], array['[]'::jsonb], array_agg(1))
+    from app.user_incentives where user_id like $1 || ' %'`,
+    [member],
+  );
 }
 
 const run = (changed: Partial<EventDeliveryOptions> = {}) =>

@@ -19,7 +19,8 @@ export async function judgeRows(
   const { rows } = await client.query<DueRow>({
     name: "select_rows",
     text: `
-      select ui.id, ui.data, i.evaluator, i.criteria, i.is_active, i.starts_at, i.ends_at, now() as now
+      select ui.id, ui.data, i.evaluator, i.criteria, i.is_active, now() as now,
+        date_part('epoch', i.starts_at) * 1000 as starts_at, date_part('epoch', i.ends_at) * 1000 as ends_at
       from app.user_incentives as ui
       join app.incentives as i on i.id = ui.incentive_id
       where ui.id = any ($1::bigint[])
