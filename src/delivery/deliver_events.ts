@@ -5,8 +5,8 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Task } from "graphile-worker";
-import { waitForWriters } from "../wait_for_writers.ts";
 import { JobError } from "../job_error.ts";
+import { waitForWriters } from "../wait_for_writers.ts";
 import { deliver } from "./deliver.ts";
 import type { Completions, DeliveryOptions } from "./deliver.ts";
 
@@ -51,7 +51,7 @@ export function deliverEvents(options: EventDeliveryOptions): Task<"deliver_even
       if (isTimeToGo()) return ring("0");
       await sleep(gatherMs);
     }
-    if (!(await waitForWriters(pool, options))) return ring("1 second");
+    if (!(await waitForWriters(pool, "app.undelivered_events", options))) return ring("1 second");
     while (await deliverPage(options, listener)) {
       if (isTimeToGo()) return ring("0");
     }
@@ -59,7 +59,7 @@ export function deliverEvents(options: EventDeliveryOptions): Task<"deliver_even
 }
 
 interface Page {
-  /** The rows of app.undelivered_events; null stands for none. */
+  /** The rows of app.undelivered_events; none when there is nothing to tell. */
   page: string[];
   event_ids: string[];
   completions: Completions;

@@ -37,7 +37,7 @@ export interface EvaluationOptions extends Judging {
   awakeAtMostMs: number;
   /** How long a run may go on while rows keep coming, in milliseconds. */
   runAtMostMs: number;
-  /** How long to wait for the transactions of other writers before coming back a second later, in milliseconds. */
+  /** How long to wait for the transactions of other writers before beginning anew, in milliseconds. */
   waitAtMostMs: number;
   /** What a run ends with. Only a test that shows why `wait_for_writers` is needed sets the other. */
   ending: "wait_for_writers" | "first_empty_claim";
@@ -51,7 +51,7 @@ export const evaluationDefaults = {
   lingerMs: 100,
   awakeAtMostMs: 10_000,
   runAtMostMs: 30_000,
-  waitAtMostMs: 1000,
+  waitAtMostMs: 10_000,
   ending: "wait_for_writers",
 } as const;
 
@@ -59,36 +59,54 @@ export const evaluationDefaults = {
 type Lend = <T>(work: (client: ClientBase) => Promise<T>) => Promise<T>;
 
 /**
- * More than two runs at a time would keep deliveries from their turn, and are of no use: one is awake, and one can take its
- * place should its connection hang.
+ * One is awake, one waits for writers, and one has just begun, or can take the place of another whose connection hangs. More
+ * would keep deliveries from their turn.
  */
-const runsAtMost = 2;
+const runsAtMost = 3;
 
 export function evaluateIncentives(options: EvaluationOptions): Task<"evaluate_incentives"> {
   let runs = 0;
-  return (_payload, helpers) =>
-    helpers.withPgClient(async (client) => {
+  const waiting = new Set<AbortController>();
+  return (_payload, helpers) => {
+    // Whoever they wait for, this run will wait for too, and look after them: it has yet to ask who has written.
+    for (const relieved of waiting) relieved.abort();
+    return helpers.withPgClient(async (client) => {
       if (runs >= runsAtMost) return ring(client, "1 second");
       runs += 1;
       try {
-        await runBell(client, options, helpers.withPgClient);
+        await runBell(client, options, { waiting, lend: helpers.withPgClient });
       } finally {
         runs -= 1;
       }
     });
+  };
 }
 
-/** One run of the bell's job. `lend` lends it a second connection for a backlog. */
+/** What the runs of one process have of each other. */
+interface Company {
+  /** The runs that wait for writers. To be told to end when another has begun. */
+  waiting?: Set<AbortController>;
+  /** Lends a second connection for a backlog. */
+  lend?: Lend;
+}
+
+/** One run of the bell's job. */
 export async function runBell(
   client: ClientBase,
   options: EvaluationOptions,
-  lend?: Lend,
+  { waiting = new Set(), lend }: Company = {},
 ): Promise<void> {
   const bedtime = Date.now() + options.runAtMostMs;
   for (;;) {
     const awake = await stayAwake(client, options, lend);
     if (options.ending === "first_empty_claim") return;
-    if (!(await waitForWriters(client, options))) return ring(client, "1 second");
+    const relieved = new AbortController();
+    waiting.add(relieved);
+    const stopping = AbortSignal.any([options.stopping, relieved.signal]);
+    const isOver = await waitForWriters(client, "app.user_incentives", { ...options, stopping });
+    waiting.delete(relieved);
+    if (relieved.signal.aborted) return;
+    if (!isOver) return ring(client, "0");
     const judged = await lookOnceMore(client, options);
     if (judged === undefined) return ring(client, "0");
     // While rows keep coming it is better to fall awake again than to be rung for.

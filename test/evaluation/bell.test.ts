@@ -1,12 +1,18 @@
 /** The bell's promise: with the sweep off, no due row is left behind, whoever writes first and whoever commits last. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
-import type { PoolClient } from "pg";
-import { evaluationDefaults, runBell } from "../../src/evaluation/evaluate_incentives.ts";
+import { Client } from "pg";
+import type { ClientBase, PoolClient } from "pg";
+import {
+  evaluateIncentives,
+  evaluationDefaults,
+  runBell,
+} from "../../src/evaluation/evaluate_incentives.ts";
 import type { EvaluationOptions } from "../../src/evaluation/evaluate_incentives.ts";
 import { JudgingPool, judgingDefaults } from "../../src/evaluation/judging_pool.ts";
 import { loadEvaluators } from "../../src/evaluation/registry.ts";
 import { createLogger } from "../../src/logger.ts";
+import { startRestartableServer } from "../faults/restartable_server.ts";
 import { createTestDatabase, waitUntil } from "../test_database.ts";
 import type { TestDatabase } from "../test_database.ts";
 
@@ -53,6 +59,11 @@ async function connect(): Promise<PoolClient> {
   return client;
 }
 
+async function lend<T>(work: (client: ClientBase) => Promise<T>): Promise<T> {
+  const client = await database.pool.connect();
+  return work(client).finally(() => client.release());
+}
+
 function write(client: Pick<PoolClient, "query">, userId: string) {
   return client.query(
     `insert into app.user_incentives (user_id, incentive_id, data)
@@ -61,8 +72,8 @@ function write(client: Pick<PoolClient, "query">, userId: string) {
   );
 }
 
-async function isDue(userId: string): Promise<boolean> {
-  const { rows } = await database.pool.query<{ evaluation_due: boolean }>(
+async function isDue(userId: string, pool = database.pool): Promise<boolean> {
+  const { rows } = await pool.query<{ evaluation_due: boolean }>(
     "select evaluation_due from app.user_incentives where user_id = $1",
     [userId],
   );
@@ -142,13 +153,69 @@ describe("a run of the bell's job", () => {
     await run;
   });
 
-  test("comes back a second later when a writer stays open for longer than it waits", async () => {
+  test("rings for another when a writer stays open for longer than it waits", async () => {
     const [slow, worker] = [await connect(), await connect()];
     await slow.query("begin");
     await write(slow, "slow");
     await runBell(worker, { ...options, lingerMs: 10, waitAtMostMs: 100 });
     expect(await bellJobs()).toBe(1);
     await slow.query("rollback");
+  });
+
+  test("is relieved by one that begins while it waits, and that one looks after whomever it waited for", async () => {
+    const slow = await connect();
+    const task = evaluateIncentives(options);
+    const begin = async () => task({}, { withPgClient: lend } as never);
+    await slow.query("begin");
+    const first = begin();
+    await waitUntil("it is awake", isSomebodyAwake);
+    await write(slow, "slow");
+    await waitUntil("it is not", async () => !(await isSomebodyAwake()));
+    await sleep(50);
+    await write(database.pool, "meanwhile");
+    const second = begin();
+    await first;
+    await waitUntil("the row of meanwhile is judged", async () => !(await isDue("meanwhile")));
+    await slow.query("commit");
+    await second;
+    expect(await isDue("slow")).toBe(false);
+    expect(await bellJobs()).toBe(1); // Of meanwhile; its run was begun by hand here.
+  });
+
+  test("waits for a writer that has been prepared, which has no session any more", async () => {
+    const server = await startRestartableServer({ max_prepared_transactions: 1 });
+    try {
+      const [slow, worker] = [await server.pool.connect(), await server.pool.connect()];
+      await write(server.pool, "early");
+      await slow.query("begin");
+      await write(slow, "slow");
+      let isOver = false;
+      const run = runBell(worker, { ...options, lingerMs: 10 }).then(() => (isOver = true));
+      await waitUntil("the early row is judged", async () => !(await isDue("early", server.pool)));
+      await sleep(100);
+      await slow.query("prepare transaction 'slow'");
+      await sleep(200);
+      expect(isOver).toBe(false);
+      await slow.query("commit prepared 'slow'");
+      await run;
+      expect(await isDue("slow", server.pool)).toBe(false);
+      for (const client of [slow, worker]) client.release();
+    } finally {
+      await server.drop();
+    }
+  }, 60_000);
+
+  test("waits for nobody who has written elsewhere only, in another database or in this one", async () => {
+    const [here, worker] = [await connect(), await connect()];
+    const elsewhere = new Client({ connectionString: process.env.TEST_SUPERUSER_URL! });
+    await elsewhere.connect();
+    for (const client of [here, elsewhere])
+      await client.query("begin; select pg_current_xact_id()");
+    await here.query("update app.incentives set name = name");
+    await runBell(worker, { ...options, lingerMs: 10, waitAtMostMs: 0 });
+    expect(await bellJobs()).toBe(0);
+    await here.query("rollback");
+    await elsewhere.end();
   });
 });
 

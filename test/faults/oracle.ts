@@ -169,7 +169,7 @@ const invariants: Record<string, string> = {
     select id as offender
     from graphile_worker.jobs
     where attempts < max_attempts
-    and task_identifier <> 'evaluate_incentives'`,
+    and task_identifier not in ('evaluate_incentives', 'deliver_events')`,
 };
 
 /** Of a hundred members those whom the API's views do not show exactly what stands in the truth. */

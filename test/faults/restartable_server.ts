@@ -20,7 +20,10 @@ export interface RestartableServer {
   drop(): Promise<void>;
 }
 
-export async function startRestartableServer(): Promise<RestartableServer> {
+/** With these settings of PostgreSQL's. */
+export async function startRestartableServer(
+  settings: Record<string, string | number> = {},
+): Promise<RestartableServer> {
   const folder = await mkdtemp(path.join(tmpdir(), "incentives faults "));
   await chmod(folder, 0o755);
   const logger = createLogger("silent");
@@ -39,11 +42,15 @@ export async function startRestartableServer(): Promise<RestartableServer> {
   await preparing.query("alter database incentives set synchronous_commit = on");
   await preparing.end();
   const control = (...what: string[]) =>
-    runAs(directory.user, path.join(bin, "pg_ctl"), [...what, "-s", "-D", directory.postgres]);
+    runAs(directory.user, path.join(bin, "pg_ctl"), [...what, "-s", "-D", directory.postgres]).then(
+      () => {},
+    );
+  const restart = (mode: string) => control("restart", "-w", "-m", mode, "-l", directory.log);
   // What nobody waited for is lost in a crash, for as long after it as PostgreSQL allows.
-  const settings = path.join(directory.postgres, "postgresql.conf");
-  await appendFile(settings, "wal_writer_delay = 10s\n");
-  await control("reload");
+  const all = { wal_writer_delay: "10s", ...settings };
+  const lines = Object.entries(all).map(([name, value]) => `${name} = ${value}\n`);
+  await appendFile(path.join(directory.postgres, "postgresql.conf"), lines.join(""));
+  await restart("fast");
   const pool = new Pool({ connectionString: server.ownerUrl, max: 20 });
   pool.on("error", () => {});
   pool.on("connect", (client) => client.on("error", () => {}));
@@ -51,9 +58,7 @@ export async function startRestartableServer(): Promise<RestartableServer> {
     ownerUrl: server.ownerUrl,
     authenticatorUrl: server.authenticatorUrl,
     pool,
-    async restart(mode) {
-      await control("restart", "-w", "-m", mode, "-l", directory.log);
-    },
+    restart,
     async drop() {
       await pool.end();
       await server.close();

@@ -1,13 +1,15 @@
-/* The bell's protocol (db/migrations: bell) for Spin: writers, each one transaction that commits or rolls back, and two runs
- * of the task at once. At rest no committed row is left due. With -DTROUBLE one run may be killed and one may give up
- * waiting; that multiplies the states, so it is checked with two writers, and the calm protocol with three.
+/* The bell's protocol (db/migrations: bell, writers are known by their lock) for Spin: writers, each one transaction that
+ * commits or rolls back, and two runs of the task at once. At rest no committed row is left due. With -DTROUBLE one run may be
+ * killed, one may give up waiting, and one may be relieved by another that begins; that multiplies the states, so it is checked
+ * with two writers, and the calm protocol with three.
  *
  * A commit is two steps, as in PostgreSQL: visible first, its locks free a moment later. A writer in a strict isolation level
  * does not look at the queue. bell.test.ts runs it; each of these variants is wrong, and must be refuted:
  *
  *   -DEND_AT_ONCE      the run ends at the first empty claim
- *   -DX_AT_START       x is taken when the run starts
- *   -DX_LAST_FINISHED  x is one past the last finished transaction, as pg_snapshot_xmax() says
+ *   -DASK_AT_START     the run asks who has written when it starts
+ *   -DASK_AWAKE        the run asks who has written while it is still awake
+ *   -DRELIEVE_AT_ONCE  a run that begins relieves one that is still awake
  *   -DRELY_ON_RINGER   a writer relies on another that is adding a job
  *   -DSTRICT_LOOKS     a writer with an old snapshot believes the job it sees
  */
@@ -22,14 +24,13 @@
 #define READY 2
 #define LOCKED 3
 
-byte next_xid = 1;
-byte last_finished = 0;      /* the highest id of a transaction that is over */
-byte xid[N];
-bool in_flight[N];
+bool writes[N];              /* holds the lock on the table */
 byte row[N];                 /* 0 none, 1 written, 2 committed and due, 3 judged */
 byte job[N + 1];             /* one place a writer, and one for a run that gives up */
 byte awake = NOBODY;         /* the run that holds AWAKE */
 byte ring = NOBODY;          /* the writer that holds RING */
+bool waits[2];               /* the run waits for writers */
+bool relieved[2];
 #ifdef TROUBLE
 bool may_be_killed = true;
 bool may_give_up = true;
@@ -38,22 +39,22 @@ byte over = 0;
 
 #if N == 3
 #define A_JOB_IS_READY (job[0] == READY || job[1] == READY || job[2] == READY || job[3] == READY)
-#define OPEN_BEFORE(x) ((in_flight[0] && xid[0] < x) || (in_flight[1] && xid[1] < x) || (in_flight[2] && xid[2] < x))
+#define OPEN_OF(seen) ((writes[0] && (seen & 1)) || (writes[1] && (seen & 2)) || (writes[2] && (seen & 4)))
+#define WRITERS (writes[0] + 2 * writes[1] + 4 * writes[2])
 #define A_ROW_IS_LEFT (row[0] == 2 || row[1] == 2 || row[2] == 2)
 #else
 #define A_JOB_IS_READY (job[0] == READY || job[1] == READY || job[2] == READY)
-#define OPEN_BEFORE(x) ((in_flight[0] && xid[0] < x) || (in_flight[1] && xid[1] < x))
+#define OPEN_OF(seen) ((writes[0] && (seen & 1)) || (writes[1] && (seen & 2)))
+#define WRITERS (writes[0] + 2 * writes[1])
 #define A_ROW_IS_LEFT (row[0] == 2 || row[1] == 2)
 #endif
-
-inline finish(id) { if :: id > last_finished -> last_finished = id :: else fi }
 
 proctype Writer(byte me) {
   bool strict; bool saw_a_job;
   if :: strict = false :: strict = true fi;
   /* The snapshot of a strict writer is taken here, before it writes. */
   saw_a_job = A_JOB_IS_READY;
-  atomic { xid[me] = next_xid; next_xid++; in_flight[me] = true; row[me] = 1 }
+  atomic { writes[me] = true; row[me] = 1 }
 
   if :: awake != NOBODY -> goto end :: else fi;
   if
@@ -80,12 +81,10 @@ add:
   job[me] = UNCOMMITTED;
 end:
   if
-  :: atomic { in_flight[me] = false; row[me] = 2; finish(xid[me]);
-              if :: job[me] == UNCOMMITTED -> job[me] = READY :: else fi }
-  :: atomic { in_flight[me] = false; row[me] = 0; finish(xid[me]);
-              if :: job[me] == UNCOMMITTED -> job[me] = FREE :: else fi }
+  :: atomic { row[me] = 2; if :: job[me] == UNCOMMITTED -> job[me] = READY :: else fi }
+  :: atomic { row[me] = 0; if :: job[me] == UNCOMMITTED -> job[me] = FREE :: else fi }
   fi;
-  atomic { if :: ring == me -> ring = NOBODY :: else fi }
+  atomic { writes[me] = false; if :: ring == me -> ring = NOBODY :: else fi }
   over++
 }
 
@@ -101,7 +100,8 @@ inline judge_all() {
 #ifdef TROUBLE
 #define PERHAPS_KILLED \
   if \
-  :: atomic { may_be_killed -> may_be_killed = false; if :: awake == me -> awake = NOBODY :: else fi; job[mine] = READY; mine = 0; x = 0; goto again } \
+  :: atomic { may_be_killed -> may_be_killed = false; if :: awake == me -> awake = NOBODY :: else fi; \
+              waits[me] = false; relieved[me] = false; job[mine] = READY; mine = 0; seen = 0; goto again } \
   :: true \
   fi
 #else
@@ -109,7 +109,7 @@ inline judge_all() {
 #endif
 
 proctype Run(byte me) {
-  byte k; byte mine; byte x;
+  byte k; byte mine; byte seen;
 again:
 end_idle:
   atomic {
@@ -124,8 +124,15 @@ end_idle:
     fi;
     job[mine] = LOCKED
   }
-#ifdef X_AT_START
-  atomic { x = next_xid; finish(next_xid); next_xid++ }
+#ifdef TROUBLE
+#ifdef RELIEVE_AT_ONCE
+  relieved[1 - me] = true;
+#else
+  atomic { if :: waits[1 - me] -> relieved[1 - me] = true :: else fi }
+#endif
+#endif
+#ifdef ASK_AT_START
+  seen = WRITERS;
 #endif
   if
   :: atomic { awake == NOBODY -> awake = me }
@@ -134,25 +141,28 @@ end_idle:
   judge_all();
   PERHAPS_KILLED;
   judge_all();
+#ifdef ASK_AWAKE
+  seen = WRITERS;
+#endif
   atomic { if :: awake == me -> awake = NOBODY :: else fi }
 #ifndef END_AT_ONCE
-#ifdef X_LAST_FINISHED
-  x = last_finished + 1;
-#else
-#ifndef X_AT_START
-  atomic { x = next_xid; finish(next_xid); next_xid++ }
+  waits[me] = true;
+#ifndef ASK_AT_START
+#ifndef ASK_AWAKE
+  seen = WRITERS;
 #endif
 #endif
   if
-  :: !OPEN_BEFORE(x) -> judge_all()
+  :: !OPEN_OF(seen) -> judge_all()
 #ifdef TROUBLE
-  :: atomic { may_give_up && OPEN_BEFORE(x) -> may_give_up = false }
+  :: relieved[me]
+  :: atomic { may_give_up && OPEN_OF(seen) -> may_give_up = false }
      if :: A_JOB_IS_READY :: else -> job[N] = READY fi
 #endif
   fi;
   PERHAPS_KILLED;
 #endif
-  atomic { job[mine] = FREE; mine = 0; x = 0 };
+  atomic { job[mine] = FREE; mine = 0; seen = 0; waits[me] = false; relieved[me] = false };
   goto again
 }
 
