@@ -34,13 +34,6 @@ export async function startRestartableServer(
   const server = await openEmbeddedServer({ configuration, logger, durable: false });
   const directory = await prepareDataDirectory(configuration, logger);
   const { bin } = await findPrograms(configuration, directory.user, logger);
-  await migrate(server.ownerUrl, logger);
-  const preparing = new Pool({ connectionString: server.ownerUrl, max: 1 });
-  await preparing.query(await readFile("db/demo_catalogue.sql", "utf8"));
-  // What was committed must outlive an immediate shutdown; the machine itself stays up. A session that is there already
-  // would not hear of it, so none is kept.
-  await preparing.query("alter database incentives set synchronous_commit = on");
-  await preparing.end();
   const control = (...what: string[]) =>
     runAs(directory.user, path.join(bin, "pg_ctl"), [...what, "-s", "-D", directory.postgres]).then(
       () => {},
@@ -51,6 +44,13 @@ export async function startRestartableServer(
   const lines = Object.entries(all).map(([name, value]) => `${name} = ${value}\n`);
   await appendFile(path.join(directory.postgres, "postgresql.conf"), lines.join(""));
   await restart("fast");
+  await migrate(server.ownerUrl, logger);
+  const preparing = new Pool({ connectionString: server.ownerUrl, max: 1 });
+  await preparing.query(await readFile("db/demo_catalogue.sql", "utf8"));
+  // What was committed must outlive an immediate shutdown; the machine itself stays up. A session that is there already
+  // would not hear of it, so none is kept.
+  await preparing.query("alter database incentives set synchronous_commit = on");
+  await preparing.end();
   const pool = new Pool({ connectionString: server.ownerUrl, max: 20 });
   pool.on("error", () => {});
   pool.on("connect", (client) => client.on("error", () => {}));
