@@ -59,7 +59,7 @@ export function deliverEvents(options: EventDeliveryOptions): Task<"deliver_even
 }
 
 interface Page {
-  /** The rows of app.undelivered_events; none when there is nothing to tell. */
+  /** The rows of app.undelivered_events. */
   page: string[];
   event_ids: string[];
   completions: Completions;
@@ -68,13 +68,14 @@ interface Page {
 /** Whether there was one. */
 async function deliverPage(options: DeliveryOptions, listener: string): Promise<boolean> {
   const { pool } = options;
-  const { rows } = await pool.query<{ undelivered: Page }>({
+  const { rows } = await pool.query<{ undelivered: Page | null }>({
     name: "read_undelivered",
     text: "select app.read_undelivered($1) as undelivered",
     values: [listener],
   });
-  const { page, event_ids, completions } = rows[0]!.undelivered;
-  if (page.length === 0) return false;
+  const { undelivered } = rows[0]!;
+  if (!undelivered) return false;
+  const { page, event_ids, completions } = undelivered;
   const deliveries = event_ids.map((event_id) => ({ listener, event_id }));
   const failed = await deliver(options, deliveries, completions);
   await pool.query({

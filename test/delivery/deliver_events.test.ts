@@ -120,6 +120,28 @@ test("a listener is told of each event once, with what was won, page by page, an
   expect(await takeJobs()).toEqual([]);
 });
 
+test("only the events of a page are looked at, also by a connection that first looked when there were none", async () => {
+  const fresh = await createTestDatabase();
+  const client = await fresh.pool.connect();
+  try {
+    const read =
+      "select app.read_completions(array(select id from app.incentive_events order by id limit 10))";
+    await client.query("vacuum analyze app.incentive_events");
+    await client.query(read);
+    await complete(client, "member", 3000);
+    await client.query("begin");
+    await client.query(read);
+    const { rows } = await client.query<{ fetched: number }>(
+      "select idx_tup_fetch::int as fetched from pg_stat_xact_user_tables where relname = 'incentive_events'",
+    );
+    await client.query("rollback");
+    expect(rows[0]!.fetched).toBeLessThanOrEqual(20);
+  } finally {
+    client.release();
+    await fresh.drop();
+  }
+});
+
 describe("a listener that fails on some events", () => {
   test.each<[string, (signal: AbortSignal) => Promise<void>]>([
     ["throws", () => Promise.reject(new RangeError("of what was recorded"))],

@@ -1,5 +1,5 @@
 --! Previous: sha1:8a73cac0a4e227110c1589c92af4e3df67424e4a
---! Hash: sha1:1e8388973e023871248ec69238e357fe7325acbc
+--! Hash: sha1:7a6563f1ebb61abaea7d2147bfe4a76ebdc354e9
 --! Message: lighter batches
 
 -- Stages 4 to 8: what a batch carries to and fro costs the worker as much as judging.
@@ -81,12 +81,13 @@ comment on function app.claim_due_rows(integer[], bigint, integer, interval) is
 drop function app.read_completions(bigint[]);
 create function app.read_completions(event_ids bigint[]) returns json
   language plpgsql stable set search_path = ''
-  -- Always by the keys: with statistics that are a little old the whole of app.user_incentives was read for each job.
+  -- Always by the keys: with statistics that are a little old the whole of app.user_incentives was read for each job. And planned
+  -- each time: a plan that was kept from when there were no events compared each of them with each of those wanted.
   set enable_seqscan = off
   set enable_hashjoin = off
   set enable_mergejoin = off
   set max_parallel_workers_per_gather = 0
-  set plan_cache_mode = force_generic_plan
+  set plan_cache_mode = force_custom_plan
 as $$
 begin
   return (

@@ -1,5 +1,5 @@
---! Previous: sha1:1e8388973e023871248ec69238e357fe7325acbc
---! Hash: sha1:f27a0ee94daa1a24d597cf385111f2b40f6ccfb9
+--! Previous: sha1:7a6563f1ebb61abaea7d2147bfe4a76ebdc354e9
+--! Hash: sha1:b01f35a400be2d6c6bb99b693fd7ac56d5b616ff
 --! Message: deliveries by the page
 
 -- Stages 7 and 8, announce and listeners: a job per batch and listener, which carried the ids of its events, cost a batch of a
@@ -105,6 +105,9 @@ begin
     ) as undelivered
     where events_before < 3000
   );
+  if page = '{}' then
+    return null;
+  end if;
   page_events := array(
     select unnest(event_ids) from app.undelivered_events where listener = of_listener and id = any (page)
   );
@@ -116,7 +119,7 @@ begin
 end
 $$;
 comment on function app.read_undelivered(text) is
-  'The next page, up to 6,000 events, of what a listener is to be told: the rows of app.undelivered_events, the events, and what is to be told of them (app.read_completions).';
+  'The next page, up to 6,000 events, of what a listener is to be told: the rows of app.undelivered_events, the events, and what is to be told of them (app.read_completions); null when there is nothing to tell.';
 
 create function app.settle_deliveries(of_listener text, page bigint[], failed bigint[]) returns void
   language plpgsql volatile set search_path = '' as $$

@@ -1,5 +1,5 @@
---! Previous: sha1:f27a0ee94daa1a24d597cf385111f2b40f6ccfb9
---! Hash: sha1:7895b7771311b5fbb5b55026f0d402b765d97dc4
+--! Previous: sha1:b01f35a400be2d6c6bb99b693fd7ac56d5b616ff
+--! Hash: sha1:8417af646635b92005a9023e83b15745786442d9
 --! Message: writers are known by their lock
 
 -- Stage 3, the bell's step 3 (000004) anew: instead of taking an id and waiting until every transaction before it is over, a
