@@ -35,6 +35,8 @@ export async function drainOurs(
   const worker = await startWorker(database.ownerUrl);
   const listener = await listen(database);
   if (rows > 0) await waitUntilItWants(client);
+  // Its judging process has loaded the evaluators by then, as the other programs have before their clock starts.
+  await sleep(1500);
   refuseUnless(rows, { "due before the start": await countDue(client) });
   await client.query("commit");
   const start = performance.now();
