@@ -103,8 +103,10 @@ export async function runBell(
     const relieved = new AbortController();
     waiting.add(relieved);
     const stopping = AbortSignal.any([options.stopping, relieved.signal]);
-    const isOver = await waitForWriters(client, "app.user_incentives", { ...options, stopping });
-    waiting.delete(relieved);
+    const isOver = await waitForWriters(client, "app.user_incentives", {
+      ...options,
+      stopping,
+    }).finally(() => waiting.delete(relieved));
     if (relieved.signal.aborted) return;
     if (!isOver) return ring(client, "0");
     const judged = await lookOnceMore(client, options);
