@@ -3,11 +3,15 @@
  * killed, one may give up waiting, and one may be relieved by another that begins; that multiplies the states, so it is checked
  * with two writers, and the calm protocol with three.
  *
+ * A run claims rows, and others skip these, until it has judged them or the server has noticed that it is dead; by then its
+ * job may be another's. (A worker that was stopped keeps AWAKE too: rows that rely on it then are the sweep's.)
+ *
  * A commit is two steps, as in PostgreSQL: visible first, its locks free a moment later. A writer in a strict isolation level
  * does not look at the queue. bell.test.ts runs it; each of these variants is wrong, and must be refuted:
  *
  *   -DEND_AT_ONCE      the run ends at the first empty claim
  *   -DASK_AT_START     the run asks who has written when it starts
+ *   -DSKIP_CLAIMS      the run does not wait for others that have claimed rows
  *   -DASK_AWAKE        the run asks who has written while it is still awake
  *   -DRELIEVE_AT_ONCE  a run that begins relieves one that is still awake
  *   -DRELY_ON_RINGER   a writer relies on another that is adding a job
@@ -25,10 +29,11 @@
 #define LOCKED 3
 
 bool writes[N];              /* holds the lock on the table */
-byte row[N];                 /* 0 none, 1 written, 2 committed and due, 3 judged */
+byte row[N];                 /* 0 none, 1 written, 2 committed and due, 3 judged, 4 and 5 claimed by run 0 and 1 */
 byte job[N + 1];             /* one place a writer, and one for a run that gives up */
 byte awake = NOBODY;         /* the run that holds AWAKE */
 byte ring = NOBODY;          /* the writer that holds RING */
+bool claims[2];              /* the run has claimed rows */
 bool waits[2];               /* the run waits for writers */
 bool relieved[2];
 #ifdef TROUBLE
@@ -37,15 +42,22 @@ bool may_give_up = true;
 #endif
 byte over = 0;
 
+#ifdef SKIP_CLAIMS
+#define CLAIMERS 0
+#define CLAIMER_OF(seen) false
+#else
+#define CLAIMERS (8 * claims[0] + 16 * claims[1])
+#define CLAIMER_OF(seen) ((claims[0] && (seen & 8)) || (claims[1] && (seen & 16)))
+#endif
 #if N == 3
 #define A_JOB_IS_READY (job[0] == READY || job[1] == READY || job[2] == READY || job[3] == READY)
-#define OPEN_OF(seen) ((writes[0] && (seen & 1)) || (writes[1] && (seen & 2)) || (writes[2] && (seen & 4)))
-#define WRITERS (writes[0] + 2 * writes[1] + 4 * writes[2])
+#define OPEN_OF(seen) ((writes[0] && (seen & 1)) || (writes[1] && (seen & 2)) || (writes[2] && (seen & 4)) || CLAIMER_OF(seen))
+#define WRITERS (writes[0] + 2 * writes[1] + 4 * writes[2] + CLAIMERS)
 #define A_ROW_IS_LEFT (row[0] == 2 || row[1] == 2 || row[2] == 2)
 #else
 #define A_JOB_IS_READY (job[0] == READY || job[1] == READY || job[2] == READY)
-#define OPEN_OF(seen) ((writes[0] && (seen & 1)) || (writes[1] && (seen & 2)))
-#define WRITERS (writes[0] + 2 * writes[1])
+#define OPEN_OF(seen) ((writes[0] && (seen & 1)) || (writes[1] && (seen & 2)) || CLAIMER_OF(seen))
+#define WRITERS (writes[0] + 2 * writes[1] + CLAIMERS)
 #define A_ROW_IS_LEFT (row[0] == 2 || row[1] == 2)
 #endif
 
@@ -88,20 +100,32 @@ end:
   over++
 }
 
-inline judge_all() {
+inline claim() {
   d_step {
     k = 0;
-    do :: k < N -> if :: row[k] == 2 -> row[k] = 3 :: else fi; k++ :: else -> break od;
+    do :: k < N -> if :: row[k] == 2 -> row[k] = 4 + me; claims[me] = true :: else fi; k++ :: else -> break od;
     k = 0
   }
 }
 
-/* Dies here, perhaps: its locks are free at once, and its job is unlocked for another run. */
+/* What is claimed is judged; or due again, when its worker is dead. */
+inline let_go_of_claims(becomes) {
+  d_step {
+    k = 0;
+    do :: k < N -> if :: row[k] == 4 + me -> row[k] = becomes :: else fi; k++ :: else -> break od;
+    k = 0;
+    claims[me] = false
+  }
+}
+
+/* Dies here, perhaps: AWAKE is free, and its job is unlocked for another run; its claims are free a moment later. */
 #ifdef TROUBLE
 #define PERHAPS_KILLED \
   if \
   :: atomic { may_be_killed -> may_be_killed = false; if :: awake == me -> awake = NOBODY :: else fi; \
-              waits[me] = false; relieved[me] = false; job[mine] = READY; mine = 0; seen = 0; goto again } \
+              waits[me] = false; relieved[me] = false; job[mine] = READY; mine = 0; seen = 0 }; \
+     let_go_of_claims(2); \
+     goto again \
   :: true \
   fi
 #else
@@ -138,9 +162,11 @@ end_idle:
   :: atomic { awake == NOBODY -> awake = me }
   :: true                    /* refused: another run has it, or a writer is looking at it */
   fi;
-  judge_all();
+  claim();
   PERHAPS_KILLED;
-  judge_all();
+  let_go_of_claims(3);
+  claim();
+  let_go_of_claims(3);
 #ifdef ASK_AWAKE
   seen = WRITERS;
 #endif
@@ -153,7 +179,7 @@ end_idle:
 #endif
 #endif
   if
-  :: !OPEN_OF(seen) -> judge_all()
+  :: !OPEN_OF(seen) -> claim(); let_go_of_claims(3)
 #ifdef TROUBLE
   :: relieved[me]
   :: atomic { may_give_up && OPEN_OF(seen) -> may_give_up = false }

@@ -48,6 +48,7 @@ async function errorsOf(variant?: string): Promise<number> {
   test.each([
     "END_AT_ONCE",
     "ASK_AT_START",
+    "SKIP_CLAIMS",
     "ASK_AWAKE",
     "RELIEVE_AT_ONCE",
     "RELY_ON_RINGER",
