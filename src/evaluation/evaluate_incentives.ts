@@ -23,8 +23,12 @@ export interface EvaluationOptions extends Judging {
   stopping: AbortSignal;
   /** Rows a batch, at the most. */
   batchSize: number;
-  /** How long to look only above the last row judged, in milliseconds: a row below was given its number before and committed late. */
+  /**
+   * How long to look only above the last row judged, in milliseconds: a row below was given its number before and committed late.
+   * A look from the beginning costs more the more was judged of late, in a backlog most.
+   */
   lookBelowEveryMs: number;
+  lookBelowInBacklogEveryMs: number;
   /**
    * How long to let rows gather after so many, in milliseconds a row, and at the most: batches of a few rows cost more each,
    * and the more there is to do, the longer a few of them may wait.
@@ -46,6 +50,7 @@ export interface EvaluationOptions extends Judging {
 export const evaluationDefaults = {
   batchSize: 2500,
   lookBelowEveryMs: 250,
+  lookBelowInBacklogEveryMs: 2000,
   gatherMsPerRow: 0.15,
   gatherAtMostMs: 150,
   lingerMs: 100,
@@ -169,19 +174,26 @@ async function drainAndLinger(
   lend: Lend | undefined,
 ): Promise<boolean> {
   const deadline = Date.now() + options.awakeAtMostMs;
-  // Where the last look ended: new rows are above, and a look from the beginning costs more the more was judged of late.
+  const whereNext = lookBelow(options.lookBelowEveryMs);
   let after = "0";
-  let lookedBelow = Date.now();
   while (!options.stopping.aborted && Date.now() < deadline) {
     const look = { after, deadline, waitMs: options.lingerMs };
     const { judged, last } = await workOff(client, options, look, lend);
     if (judged === 0) return true;
     await gather(judged, options);
-    const isTimeToLookBelow = Date.now() - lookedBelow > options.lookBelowEveryMs;
-    after = isTimeToLookBelow ? "0" : last;
-    if (isTimeToLookBelow) lookedBelow = Date.now();
+    after = whereNext(last);
   }
   return false;
+}
+
+/** Where to look after a batch that ended at `last`: above it, where new rows are, but from the beginning now and then. */
+function lookBelow(everyMs: number): (last: string) => string {
+  let lookedBelow = Date.now();
+  return (last) => {
+    if (Date.now() - lookedBelow <= everyMs) return last;
+    lookedBelow = Date.now();
+    return "0";
+  };
 }
 
 async function gather(
@@ -246,15 +258,15 @@ function together(one: WorkedOff, other: WorkedOff): WorkedOff {
   };
 }
 
-/** Upwards by id, so that no look starts again at the rows that are done. */
 async function workOffBacklog(
   client: ClientBase,
   options: EvaluationOptions,
   { after, deadline, limit }: { after: string; deadline: number; limit: number },
 ): Promise<WorkedOff> {
+  const whereNext = lookBelow(options.lookBelowInBacklogEveryMs);
   const total: WorkedOff = { judged: 0, last: after, isAll: true };
   while (!options.stopping.aborted && Date.now() < deadline) {
-    const wanted = { after: total.last, limit, waitMs: 0 };
+    const wanted = { after: whereNext(total.last), limit, waitMs: 0 };
     const { claimed, isAll, left, last, tookMs } = await evaluateBatch(client, options, wanted);
     total.judged += claimed - left;
     total.last = last;

@@ -170,28 +170,43 @@ test("a fourth run at a time rings for itself, so that deliveries have their tur
   expect(rows).toEqual([{ jobs: 1 }]);
 });
 
-test("a row that got its id first and was committed last is judged while others keep coming", async () => {
-  const [late, worker] = [await database.pool.connect(), await database.pool.connect()];
-  await late.query("begin");
-  await record(late, "late ", 1);
-  await record(database.pool, "early ", 1);
-  const run = runBell(worker, { ...options, awakeAtMostMs: 20_000, gatherAtMostMs: 0 });
-  let isOver = false;
-  const others = (async () => {
-    for (let n = 0; !isOver; n += 1) await record(database.pool, `others ${n} `, 5);
-  })();
-  const isJudged = async (userId: string): Promise<boolean> => {
-    const { rows } = await database.pool.query<{ due: boolean }>(
-      "select evaluation_due as due from app.user_incentives where user_id = $1",
-      [userId],
+test.each([
+  { rate: "slower than they are judged", others: 5, batchSize: evaluationDefaults.batchSize },
+  { rate: "faster than they are judged", others: 100, batchSize: 20 },
+])(
+  "a row that got its id first and was committed last is judged while others come $rate",
+  async ({ others: members, batchSize }) => {
+    const [late, worker] = [await database.pool.connect(), await database.pool.connect()];
+    await late.query("begin");
+    await record(late, `late ${batchSize} `, 1);
+    await record(database.pool, `early ${batchSize} `, 1);
+    const over = new AbortController();
+    const times = { awakeAtMostMs: 20_000, gatherAtMostMs: 0 };
+    const run = runBell(worker, { ...options, ...times, batchSize, stopping: over.signal });
+    const others = (async () => {
+      for (let n = 0; !over.signal.aborted; n += 1) {
+        await record(database.pool, `others ${batchSize} ${n} `, members);
+      }
+    })();
+    const isJudged = async (userId: string): Promise<boolean> => {
+      const { rows } = await database.pool.query<{ due: boolean }>(
+        "select evaluation_due as due from app.user_incentives where user_id = $1",
+        [userId],
+      );
+      return rows[0]?.due === false;
+    };
+    try {
+      await waitUntil("the first others are judged", () => isJudged(`others ${batchSize} 1 1`));
+      await late.query("commit");
+      await waitUntil("the late one is judged", () => isJudged(`late ${batchSize} 1`));
+    } finally {
+      over.abort();
+      await Promise.all([others, run]);
+      late.release();
+      worker.release();
+    }
+    await database.pool.query(
+      "update app.user_incentives set evaluation_due = false where evaluation_due",
     );
-    return rows[0]?.due === false;
-  };
-  await waitUntil("the first others are judged", () => isJudged("others 1 1"));
-  await late.query("commit");
-  await waitUntil("the late one is judged", () => isJudged("late 1"));
-  isOver = true;
-  await Promise.all([others, run]);
-  late.release();
-  worker.release();
-});
+  },
+);
