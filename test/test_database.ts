@@ -21,6 +21,7 @@ export async function createTestDatabase(): Promise<TestDatabase> {
     connectionString: withDatabase(setting("OWNER_URL"), name),
     max: 60,
     pipeline: true,
+    options: "-c jit=off",
   });
   pool.on("error", () => {});
   return {
