@@ -118,8 +118,9 @@ export async function runBell(
     if (judged === undefined) return ring(client, "0");
     // While rows keep coming it is better to fall awake again than to be rung for.
     const isQuiet = awake === "until it was quiet" && judged === 0;
-    if (isQuiet || awake === "never" || options.stopping.aborted || Date.now() > bedtime) return;
+    if (isQuiet || awake === "never" || options.stopping.aborted || Date.now() > bedtime) break;
   }
+  await ringForWhatIsLeft(client, options);
 }
 
 type Awake = "never" | "until it was quiet" | "until it was time";
@@ -131,8 +132,8 @@ async function stayAwake(
   lend: Lend | undefined,
 ): Promise<Awake> {
   if (!(await fallAwake(client))) return "never";
-  await forgetPlans(client);
   try {
+    await forgetPlans(client);
     const isQuiet = await drainAndLinger(client, options, lend);
     return isQuiet ? "until it was quiet" : "until it was time";
   } finally {
@@ -281,6 +282,14 @@ async function workOffBacklog(
 function nextLimit(limit: number, tookMs: number, atMost: number): number {
   const fitting = Math.round((limit * 250) / Math.max(tookMs, 1));
   return Math.max(10, Math.min(fitting, limit * 2, atMost));
+}
+
+/** The last look skips what somebody has written once more since the run asked who writes, and they may roll back (db: 000031). */
+async function ringForWhatIsLeft(
+  client: ClientBase,
+  { judgeable }: EvaluationOptions,
+): Promise<void> {
+  await client.query("select app.ring_for_what_is_left($1)", [judgeable]);
 }
 
 /** Whoever takes a bell job that waits now will take its x later than this run did, so one such job is enough. */

@@ -182,6 +182,29 @@ describe("a run of the bell's job", () => {
     expect(await bellJobs()).toBe(1); // Of meanwhile; its run was begun by hand here.
   });
 
+  test("rings for a row that it had to skip, because somebody had written it once more and may take that back", async () => {
+    const [first, again, worker] = [await connect(), await connect(), await connect()];
+    await write(database.pool, "early");
+    const run = runBell(worker, options);
+    await waitUntil("the run is awake", isSomebodyAwake);
+    await first.query("begin");
+    await write(first, "twice");
+    await waitUntil("nobody is awake", async () => !(await isSomebodyAwake()));
+    await sleep(100);
+    await answerBell();
+    await again.query("begin");
+    await Promise.all([
+      first.query("commit"),
+      again.query("update app.user_incentives set data = '[1]' where user_id = 'twice'"),
+    ]);
+    await run;
+    await again.query("rollback");
+    expect(await isDue("twice")).toBe(true);
+    expect(await bellJobs()).toBe(1);
+    await runBell(worker, options);
+    expect(await isDue("twice")).toBe(false);
+  });
+
   test("waits for a writer that has been prepared, which has no session any more", async () => {
     const server = await startRestartableServer({ max_prepared_transactions: 1 });
     try {

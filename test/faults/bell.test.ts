@@ -60,7 +60,8 @@ async function write(client: PoolClient, user: string): Promise<void> {
 
 /** One transaction; it may fail to serialize, which is a rollback like any other. */
 async function transact(client: PoolClient, dice: Chance, writer: number): Promise<void> {
-  const user = (): string => `writer-${writer}-${dice.between(1, 6)}`;
+  // Two write the same rows, so that one waits for the other, skips what the other has, or takes back what was written again.
+  const user = (): string => `writer-${writer % (writers / 2)}-${dice.between(1, 6)}`;
   const pause = (): Promise<void> => sleep(dice.oneOf([0, 0, 1, 5, 20, dice.between(30, 150)]));
   await client.query(
     `begin isolation level ${dice.oneOf(["read committed", "read committed", "repeatable read", "serializable"])}`,
