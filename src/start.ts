@@ -11,7 +11,7 @@ import { openDatabase, ownerUrlOf } from "./database/open.ts";
 import type { Database } from "./database/open.ts";
 import { openPool } from "./database/pools.ts";
 import { loadListeners } from "./delivery/registry.ts";
-import { judgingDefaults, JudgingPool } from "./evaluation/judging_pool.ts";
+import { judgingAlone, judgingDefaults, JudgingPool } from "./evaluation/judging_pool.ts";
 import { loadEvaluators } from "./evaluation/registry.ts";
 import type { EvaluatorRegistry } from "./evaluation/registry.ts";
 import { errorClass } from "./error_class.ts";
@@ -101,17 +101,16 @@ async function startWorkerPart(part: Part): Promise<SupervisedRunner> {
     logger.error(problem);
   }
 
-  const judges = new JudgingPool({
-    ...judgingDefaults,
-    ...(part.evaluatorsFolder && { evaluatorsFolder: part.evaluatorsFolder }),
-  });
-  opened.push(() => judges.close());
+  const folder = part.evaluatorsFolder && { evaluatorsFolder: part.evaluatorsFolder };
+  const judges = new JudgingPool({ ...judgingDefaults, ...folder });
+  const judgesAlone = new JudgingPool({ ...judgingAlone, ...folder });
+  opened.push(async () => void (await Promise.all([judges.close(), judgesAlone.close()])));
   const stopping = new AbortController();
   const outOfTime = new AbortController();
   const signals = { stopping: stopping.signal, outOfTime: outOfTime.signal };
   const runner = await startRunner({
     databaseUrl: ownerUrlOf(database),
-    tasks: buildTasks({ pool, evaluators, judges, listeners, logger, ...signals }),
+    tasks: buildTasks({ pool, evaluators, judges, judgesAlone, listeners, logger, ...signals }),
     schedule: buildSchedule(configuration.cacheRefreshCron),
     logger,
     concurrency: 4,

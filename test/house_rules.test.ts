@@ -44,6 +44,7 @@ describe("the files keep the house rules:", () => {
         pool: undefined as never,
         evaluators: new Map(),
         judges: undefined as never,
+        judgesAlone: undefined as never,
         listeners: new Map(),
         logger: undefined as never,
         stopping: new AbortController().signal,

@@ -316,7 +316,10 @@ async function handOver(
   logger.warn({ userIncentiveId: id, error }, "row handed to a job of its own");
   countHandedOver();
   await client.query(
-    "select graphile_worker.add_job('evaluate_incentive', json_build_object('user_incentive_id', $1::text))",
+    // One at a time, and after whatever else waits: there may be many, and each may take its time.
+    `select graphile_worker.add_job(
+      'evaluate_incentive', json_build_object('user_incentive_id', $1::text), queue_name => 'evaluate_incentive', priority => 10
+    )`,
     [id],
   );
   await client.query("update app.user_incentives set evaluation_due = false where id = $1", [id]);

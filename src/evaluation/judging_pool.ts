@@ -20,14 +20,18 @@ import { fileURLToPath } from "node:url";
 import workerpool from "workerpool";
 import type { Incentive } from "./judge.ts";
 import type { Judged, JudgingTask, RowsToJudge } from "./judging_process.ts";
+import { tookTooLong } from "./row_timeout.ts";
 
 export type { Judged, RowsToJudge, StoredVerdict } from "./judging_process.ts";
 
 export interface JudgingPoolOptions {
   evaluatorsFolder: string;
-  processes: number;
-  /** How long one row may take, in milliseconds. */
+  /** How many processes wait for the first row; there is one at the most. */
+  ready: 0 | 1;
+  /** How long one row may take before its process is ended, in milliseconds. */
   rowTimeoutMs: number;
+  /** How long one may take in the seconds after that, when each row is watched from within its process, which costs some time. */
+  watchedRowTimeoutMs: number;
   /**
    * How long rows may take one after the other; the rest is left unjudged then. Whoever asks holds a transaction meanwhile, which
    * the server ends when nothing happens in it for 10 s (database/pools.ts), and that would be so at each try.
@@ -41,12 +45,24 @@ export interface JudgingPoolOptions {
 
 export const judgingDefaults = {
   evaluatorsFolder: fileURLToPath(new URL("../evaluators", import.meta.url)),
-  processes: 1,
-  rowTimeoutMs: 1000,
+  ready: 1,
+  rowTimeoutMs: 500,
+  watchedRowTimeoutMs: 100,
   enoughMs: 1000,
   deadlineMs: 3000,
   memoryMb: 256,
 } as const;
+
+/** For rows that could not be judged among others: in a process that is made for the first of them. */
+export const judgingAlone = {
+  ...judgingDefaults,
+  ready: 0,
+  rowTimeoutMs: 1200,
+  watchedRowTimeoutMs: 1000,
+} as const;
+
+/** Where one row took too long, others may. */
+const watchForMs = 10_000;
 
 export class JudgingPool {
   readonly #pool: workerpool.Pool;
@@ -55,6 +71,7 @@ export class JudgingPool {
   /** One number for each call under way: the position of the row in hand, written by the process that has it. */
   readonly #positions: number;
   readonly #slots = new Set<number>();
+  #watchUntil = 0;
 
   constructor(options: JudgingPoolOptions) {
     this.#options = options;
@@ -63,8 +80,10 @@ export class JudgingPool {
     this.#positions = openSync(file, "w+");
     this.#pool = workerpool.pool(fileURLToPath(new URL("./judging_process.ts", import.meta.url)), {
       workerType: "process",
-      minWorkers: options.processes,
-      maxWorkers: options.processes,
+      minWorkers: options.ready,
+      maxWorkers: 1,
+      // For how long one that hangs is asked to end, twice, before it is ended.
+      workerTerminateTimeout: 50,
       forkArgs: [options.evaluatorsFolder, file],
       forkOpts: {
         // Nothing of our environment: the secrets are there.
@@ -96,8 +115,10 @@ export class JudgingPool {
         except,
         incentives: [...incentives],
         now,
+        ...(Date.now() < this.#watchUntil && { rowTimeoutMs: this.#options.watchedRowTimeoutMs }),
       });
       if ("verdicts" in answer) return { ...answer, failed: [...failed, ...answer.failed] };
+      if (answer.error === tookTooLong) this.#watchUntil = Date.now() + watchForMs;
       failed.push(answer);
     } while (Date.now() < deadline);
     return { verdicts: [], verdictOf: [], failed };
@@ -128,7 +149,7 @@ export class JudgingPool {
       const isCancelled = error instanceof workerpool.Promise.CancellationError;
       return {
         position,
-        error: isCancelled ? "EvaluationTookTooLong" : "EvaluationTookTooMuchMemory",
+        error: isCancelled ? tookTooLong : "EvaluationTookTooMuchMemory",
       };
     } finally {
       stopWatching();

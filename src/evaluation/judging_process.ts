@@ -12,6 +12,7 @@ import type { Verdict } from "./evaluator.ts";
 import { judge } from "./judge.ts";
 import type { Incentive } from "./judge.ts";
 import { loadEvaluators } from "./registry.ts";
+import { tookTooLong, within } from "./row_timeout.ts";
 
 /** Rows to judge; what stands in their place is parsed here so that the main process need not look at each of them. */
 export interface RowsToJudge {
@@ -23,13 +24,15 @@ export interface RowsToJudge {
 
 export interface JudgingTask {
   rows: RowsToJudge;
-  /** The positions, from 0, of rows that are not to be judged. */
+  /** The positions, from 0, of rows that are not to be judged: this process, or one before it, was ended with them in hand. */
   except: number[];
   incentives: [id: number, incentive: Incentive][];
   /** The moment of judgement, in milliseconds since 1970. */
   now: number;
   /** How long to go on, in milliseconds; the first row is judged in any case. */
   enoughMs: number;
+  /** How long one row may take, in milliseconds, when each is watched. */
+  rowTimeoutMs?: number;
   /** Where in the positions' file to write which row is in hand, so that who is watching knows which one is to blame. */
   slot: number;
 }
@@ -51,27 +54,37 @@ export interface Judged {
   failed: { position: number; error: string }[];
 }
 
+/** When so many rows of an incentive had to be ended, its other rows wait, so that those of other incentives need not. */
+const endedAtMost = 2;
+
 const [, , evaluatorsFolder, positionsFile] = process.argv;
 const registry = await loadEvaluators(evaluatorsFolder);
 const positions = openSync(positionsFile ?? "", "r+");
 const inHand = new Int32Array(1);
 
-function judgeRows({ rows, except, incentives, now, enoughMs, slot }: JudgingTask): Judged {
+function judgeRows(task: JudgingTask): Judged {
+  const { rows, except, incentives, now, enoughMs, rowTimeoutMs, slot } = task;
   const incentiveOf = rows.incentiveIds.split(",").map(Number);
   const catalogue = new Map(incentives);
   const moment = Temporal.Instant.fromEpochMilliseconds(now);
   const deadline = performance.now() + enoughMs;
   const judged: Judged = { verdicts: [], verdictOf: [], failed: [] };
   const numbers = new Map<string, number>();
+  const ended = except.map((position) => incentiveOf[position]!);
+  const waits = (incentiveId: number): boolean =>
+    ended.length >= endedAtMost && ended.filter((id) => id === incentiveId).length >= endedAtMost;
   for (const [position, data] of rows.data.split("\n").entries()) {
     if (position > 0 && performance.now() >= deadline) break;
     judged.verdictOf.push(0);
-    if (except.includes(position)) continue;
+    const incentiveId = incentiveOf[position]!;
+    if (except.includes(position) || waits(incentiveId)) continue;
     inHand[0] = position;
     writeSync(positions, inHand, 0, 4, 4 * slot);
     try {
-      const incentiveId = incentiveOf[position]!;
-      const { status, progress, explanation } = judgeRow(catalogue.get(incentiveId), data, moment);
+      const judgeIt = (): Verdict => judgeRow(catalogue.get(incentiveId), data, moment);
+      const { status, progress, explanation } = rowTimeoutMs
+        ? within(rowTimeoutMs, judgeIt)
+        : judgeIt();
       const text = JSON.stringify(explanation);
       const key = `${incentiveId} ${status} ${progress} ${text}`;
       const number =
@@ -80,7 +93,9 @@ function judgeRows({ rows, except, incentives, now, enoughMs, slot }: JudgingTas
       numbers.set(key, number);
       judged.verdictOf[position] = number;
     } catch (error) {
-      judged.failed.push({ position, error: errorClass(error) });
+      const failure = errorClass(error);
+      judged.failed.push({ position, error: failure });
+      if (failure === tookTooLong) ended.push(incentiveId);
     }
   }
   return judged;

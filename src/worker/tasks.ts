@@ -20,6 +20,8 @@ export interface TaskOptions {
   pool: Pool;
   evaluators: EvaluatorRegistry;
   judges: JudgingPool;
+  /** Judges rows that could not be judged among others. */
+  judgesAlone: JudgingPool;
   listeners: ListenerRegistry;
   logger: Logger;
   /** Begin nothing more: aborted as soon as this process is told to stop. */
@@ -29,7 +31,7 @@ export interface TaskOptions {
 }
 
 export function buildTasks(options: TaskOptions): TaskList {
-  const { pool, evaluators, judges, listeners, logger, stopping, outOfTime } = options;
+  const { pool, evaluators, judges, judgesAlone, listeners, logger, stopping, outOfTime } = options;
   const evaluation = {
     ...evaluationDefaults,
     registry: evaluators,
@@ -42,7 +44,7 @@ export function buildTasks(options: TaskOptions): TaskList {
   const delivery = { ...deliveryDefaults, registry: listeners, pool, logger, stopping, outOfTime };
   return withSafeErrors({
     evaluate_incentives: evaluateIncentives(evaluation),
-    evaluate_incentive: evaluateIncentive(evaluation),
+    evaluate_incentive: evaluateIncentive({ ...evaluation, judges: judgesAlone }),
     evaluate_again: evaluateAgainTask(pool),
     deliver_events: deliverEvents(delivery),
     deliver_incentive_completed: deliverIncentiveCompleted(delivery),

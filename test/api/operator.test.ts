@@ -387,6 +387,7 @@ describe("an operator reads", () => {
       pool: nothing,
       evaluators: new Map(),
       judges: nothing,
+      judgesAlone: nothing,
       listeners: new Map(),
       logger: nothing,
       stopping: signal,

@@ -18,7 +18,8 @@ let judging: Judging;
 beforeAll(async () => {
   database = await createTestDatabase();
   await database.pool.query(
-    `insert into app.incentives (key, name, evaluator, records) values ('bad', 'Bad', 'misbehaves', 'document')`,
+    `insert into app.incentives (key, name, evaluator, records)
+    values ('bad', 'Bad', 'misbehaves', 'document'), ('other', 'Other', 'misbehaves', 'document')`,
   );
   judging = {
     registry: await loadEvaluators(evaluatorsFolder),
@@ -118,6 +119,26 @@ test("a batch with several rows that never return says how many it left, and the
     { status: "completed", count: 3 },
     { status: "in_progress", count: 5 },
   ]);
+});
+
+test("many rows of an incentive that never return do not hold up those of another", async () => {
+  await database.pool.query(
+    `insert into app.user_incentives (user_id, incentive_id, data)
+    select key || n, id, jsonb_build_object('does', case key when 'bad' then 'never returns' else 'behaves' end)
+    from app.incentives, generate_series(1, 50) as n
+    where key in ('bad', 'other')
+    order by key, n`,
+  );
+  const client = await database.pool.connect();
+  const batch = await evaluateBatch(client, judging, { limit: 1000, after: "0", waitMs: 0 });
+  client.release();
+  expect(batch).toMatchObject({ claimed: 100, left: 48 });
+  expect(batch.tookMs).toBeLessThan(5000);
+  const { rows } = await database.pool.query(
+    `update app.user_incentives set evaluation_due = false where evaluation_due
+    returning user_id like 'bad%' as bad`,
+  );
+  expect(rows).toEqual(Array.from({ length: 48 }, () => ({ bad: true })));
 });
 
 test("many rows that each take their time are judged in several batches, none of which the server ends", async () => {
