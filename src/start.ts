@@ -20,7 +20,7 @@ import { createMetricsHandler, startMetricsServer } from "./metrics/endpoint.ts"
 import { createGauges } from "./metrics/gauges.ts";
 import { startRunner } from "./worker/runner.ts";
 import type { SupervisedRunner } from "./worker/runner.ts";
-import { buildSchedule, buildTasks } from "./worker/tasks.ts";
+import { buildSchedule, buildTasks, concurrency } from "./worker/tasks.ts";
 
 export interface StartOptions {
   configuration: Configuration;
@@ -113,7 +113,7 @@ async function startWorkerPart(part: Part): Promise<SupervisedRunner> {
     tasks: buildTasks({ pool, evaluators, judges, judgesAlone, listeners, logger, ...signals }),
     schedule: buildSchedule(configuration.cacheRefreshCron),
     logger,
-    concurrency: 4,
+    concurrency,
   });
   const everyMs = configuration.cacheRefreshOnChangeMs;
   const refreshing = everyMs && refreshOnChange({ pool, logger, everyMs, signal: stopping.signal });

@@ -25,6 +25,15 @@ export interface DeliveryOptions {
   atOnce: number;
   /** How long one call may take, in milliseconds. */
   timeoutMs: number;
+  /** How long to begin new calls, in milliseconds: a listener that takes its time must not keep a job's place for hours. */
+  beginForMs: number;
+  turns: Turns;
+}
+
+/** How many jobs deliver at a time, and may: the other places are for judging, and for whoever is quick. */
+export interface Turns {
+  taken: number;
+  atMost: number;
 }
 
 /** What app.read_completions answers: columns, whose values at one place belong together. */
@@ -43,20 +52,31 @@ export interface Completions {
   active_listeners: string[];
 }
 
-/** Returns the places, among these deliveries, of those that failed, with the reason: a JobError. Never rejects. */
+export interface Outcome {
+  /** The places, among the deliveries, of those that failed, with the reason: a JobError. */
+  failed: Map<number, unknown>;
+  /** Those that there was no time for. Never all of them. */
+  untold: Delivery[];
+}
+
+/** Never rejects. */
 export async function deliver(
   options: DeliveryOptions,
   deliveries: Delivery[],
   completions: Completions,
-): Promise<Map<number, unknown>> {
+): Promise<Outcome> {
   const events = readEvents(completions);
   const active = new Set(completions.active_listeners);
   const calls = new Calls(options);
   const failed = new Map<number, unknown>();
   const waiting = deliveries.entries();
+  const deadline = Date.now() + options.beginForMs;
   // Some at a time, each as soon as another is done.
   const goOn = async (): Promise<void> => {
-    for (const [place, { listener, event_id }] of waiting) {
+    while (Date.now() < deadline) {
+      const next = waiting.next();
+      if (next.done) return;
+      const [place, { listener, event_id }] = next.value;
       const event = active.has(listener) ? events.get(event_id) : undefined;
       await calls
         .deliver(listener, event_id, event)
@@ -65,7 +85,7 @@ export async function deliver(
   };
   await Promise.all(Array.from({ length: options.atOnce }, goOn));
   calls.close();
-  return failed;
+  return { failed, untold: Array.from(waiting, ([, delivery]) => delivery) };
 }
 
 function readEvents(of: Completions): Map<string, IncentiveCompleted> {

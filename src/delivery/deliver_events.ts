@@ -29,33 +29,54 @@ export interface EventDeliveryOptions extends DeliveryOptions {
   waitAtMostMs: number;
 }
 
+/** A listener that was too slow lets those go first who found no turn, and come back after a second. */
+const waitForSlow = "2 seconds";
+
 export const deliveryDefaults = {
   atOnce: 10,
   timeoutMs: 30_000,
+  beginForMs: 10_000,
   gatherMs: 50,
   runAtMostMs: 1000,
   waitAtMostMs: 1000,
 } as const;
 
 export function deliverEvents(options: EventDeliveryOptions): Task<"deliver_events"> {
-  const { pool, stopping, gatherMs, runAtMostMs } = options;
+  const { pool, turns } = options;
   return async (payload) => {
     const listener = checkPayload(payload);
     const ring = async (after: string): Promise<void> => {
       await pool.query("select app.ring_for_deliveries(array[$1], $2)", [listener, after]);
     };
-    const deadline = Date.now() + runAtMostMs;
-    const isTimeToGo = (): boolean => stopping.aborted || Date.now() > deadline;
-
-    while (await deliverPage(options, listener)) {
-      if (isTimeToGo()) return ring("0");
-      await sleep(gatherMs);
-    }
-    if (!(await waitForWriters(pool, "app.undelivered_events", options))) return ring("1 second");
-    while (await deliverPage(options, listener)) {
-      if (isTimeToGo()) return ring("0");
+    if (turns.taken >= turns.atMost) return ring("1 second");
+    turns.taken += 1;
+    try {
+      const again = await deliverWhatThereIs(options, listener);
+      if (again !== undefined) await ring(again);
+    } finally {
+      turns.taken -= 1;
     }
   };
+}
+
+/** Returns after how long somebody has to look again; undefined when nobody has to. */
+async function deliverWhatThereIs(
+  options: EventDeliveryOptions,
+  listener: string,
+): Promise<string | undefined> {
+  const { pool, stopping, gatherMs, runAtMostMs } = options;
+  const deadline = Date.now() + runAtMostMs;
+  let isLastLook = false;
+  for (;;) {
+    const page = await deliverPage(options, listener);
+    if (page === "left") return waitForSlow;
+    if (page === "told" && (stopping.aborted || Date.now() > deadline)) return "0";
+    if (page === "none" && isLastLook) return undefined;
+    if (page === "none") {
+      if (!(await waitForWriters(pool, "app.undelivered_events", options))) return "1 second";
+      isLastLook = true;
+    } else if (!isLastLook) await sleep(gatherMs);
+  }
 }
 
 interface Page {
@@ -65,8 +86,11 @@ interface Page {
   completions: Completions;
 }
 
-/** Whether there was one. */
-async function deliverPage(options: DeliveryOptions, listener: string): Promise<boolean> {
+/** `left`: there was no time for all of it. */
+async function deliverPage(
+  options: DeliveryOptions,
+  listener: string,
+): Promise<"none" | "told" | "left"> {
   const { pool } = options;
   const { rows } = await pool.query<{ undelivered: Page | null }>({
     name: "read_undelivered",
@@ -74,16 +98,21 @@ async function deliverPage(options: DeliveryOptions, listener: string): Promise<
     values: [listener],
   });
   const { undelivered } = rows[0]!;
-  if (!undelivered) return false;
+  if (!undelivered) return "none";
   const { page, event_ids, completions } = undelivered;
   const deliveries = event_ids.map((event_id) => ({ listener, event_id }));
-  const failed = await deliver(options, deliveries, completions);
+  const { failed, untold } = await deliver(options, deliveries, completions);
   await pool.query({
     name: "settle_deliveries",
-    text: "select app.settle_deliveries($1, $2, $3)",
-    values: [listener, page, [...failed.keys()].map((place) => event_ids[place])],
+    text: "select app.settle_deliveries($1, $2, $3, $4)",
+    values: [
+      listener,
+      page,
+      [...failed.keys()].map((place) => event_ids[place]),
+      untold.map(({ event_id }) => event_id),
+    ],
   });
-  return true;
+  return untold.length > 0 ? "left" : "told";
 }
 
 /** Jobs can be added by SQL, so the type alone proves nothing. */

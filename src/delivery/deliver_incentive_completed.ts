@@ -1,8 +1,10 @@
 /**
  * The task `deliver_incentive_completed`: tries again what a listener failed on (deliver_events.ts). The payload is an array and
- * the answer has a place for each of its entries, so that the library keeps and retries only those that failed.
+ * the answer has a place for each of its entries, so that the library keeps and retries only those that failed. What there was
+ * no time for goes back to where it came from.
  */
 import type { Task } from "graphile-worker";
+import type { Pool } from "pg";
 import { JobError } from "../job_error.ts";
 import { deliver } from "./deliver.ts";
 import type { Completions, Delivery, DeliveryOptions } from "./deliver.ts";
@@ -18,17 +20,34 @@ declare global {
 export function deliverIncentiveCompleted(
   options: DeliveryOptions,
 ): Task<"deliver_incentive_completed"> {
+  const { pool, turns } = options;
   return async (payload) => {
     const deliveries = checkPayload(payload);
-    const { rows } = await options.pool.query<{ completions: Completions }>(
-      "select app.read_completions($1::bigint[]) as completions",
-      [deliveries.map(({ event_id }) => event_id)],
-    );
-    const failed = await deliver(options, deliveries, rows[0]!.completions);
-    return deliveries.map((_, place) =>
-      failed.has(place) ? Promise.reject(failed.get(place) as Error) : undefined,
-    );
+    if (turns.taken >= turns.atMost) return putBack(pool, deliveries);
+    turns.taken += 1;
+    try {
+      const { rows } = await pool.query<{ completions: Completions }>(
+        "select app.read_completions($1::bigint[]) as completions",
+        [deliveries.map(({ event_id }) => event_id)],
+      );
+      const { failed, untold } = await deliver(options, deliveries, rows[0]!.completions);
+      await putBack(pool, untold);
+      return deliveries.map((_, place) =>
+        failed.has(place) ? Promise.reject(failed.get(place) as Error) : undefined,
+      );
+    } finally {
+      turns.taken -= 1;
+    }
   };
+}
+
+async function putBack(pool: Pool, untold: Delivery[]): Promise<void> {
+  for (const [listener, deliveries] of Map.groupBy(untold, (delivery) => delivery.listener)) {
+    await pool.query(
+      "select app.settle_deliveries($1, '{}', '{}', $2), app.ring_for_deliveries(array[$1], '2 seconds')",
+      [listener, deliveries.map(({ event_id }) => event_id)],
+    );
+  }
 }
 
 /** Jobs can be added by SQL, so the type alone proves nothing. */

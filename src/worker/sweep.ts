@@ -5,11 +5,20 @@
  */
 import type { Pool } from "pg";
 
-/** `thorough` rings for whatever is due. Returns the ids of the workers that were found dead. */
-export async function sweep(pool: Pool, tasks: string[], thorough: boolean): Promise<string[]> {
-  const { rows } = await pool.query<{ dead: string[] }>("select app.sweep($1, $2) as dead", [
-    tasks,
-    thorough,
-  ]);
-  return rows[0]?.dead ?? [];
+// Much longer than it takes. On a connection on which nothing comes back it would be the last.
+const timeoutMs = 10_000;
+
+/** `thorough` rings for whatever is due. Returns the ids of the workers that were found dead; null when another is at it. */
+export async function sweep(
+  pool: Pool,
+  tasks: string[],
+  thorough: boolean,
+): Promise<string[] | null> {
+  const query = {
+    text: "select app.sweep($1, $2) as dead",
+    values: [tasks, thorough],
+    query_timeout: timeoutMs,
+  };
+  const { rows } = await pool.query<{ dead: string[] | null }>(query);
+  return rows[0]!.dead;
 }

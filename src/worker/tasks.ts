@@ -16,6 +16,10 @@ import { pruneIdempotencyKeys } from "./prune_idempotency_keys.ts";
 import { announceJudging } from "./announce_judging.ts";
 import { withSafeErrors } from "./safe_tasks.ts";
 
+/** Jobs at once: one that judges and one that has just begun to, one that refreshes, one that judges a row alone, and these. */
+export const concurrency = 7;
+const deliveriesAtMost = 3;
+
 export interface TaskOptions {
   pool: Pool;
   evaluators: EvaluatorRegistry;
@@ -41,7 +45,9 @@ export function buildTasks(options: TaskOptions): TaskList {
     logger,
     stopping,
   };
-  const delivery = { ...deliveryDefaults, registry: listeners, pool, logger, stopping, outOfTime };
+  const turns = { taken: 0, atMost: deliveriesAtMost };
+  const signals = { stopping, outOfTime };
+  const delivery = { ...deliveryDefaults, registry: listeners, pool, logger, turns, ...signals };
   return withSafeErrors({
     evaluate_incentives: evaluateIncentives(evaluation),
     evaluate_incentive: evaluateIncentive({ ...evaluation, judges: judgesAlone }),

@@ -13,7 +13,7 @@ import { sweep } from "./sweep.ts";
 const BEAT_EVERY_MS = 2000;
 // After PostgreSQL was away: what the run before had in hand may be reported as failed a little later.
 const firstPausesMs = [0, 300, 700];
-const BEATS_BETWEEN_THOROUGH_SWEEPS = 30;
+const THOROUGHLY_EVERY_MS = 60_000;
 
 export interface Watched {
   tasks: TaskList;
@@ -55,6 +55,7 @@ export async function watch(options: Watched): Promise<void> {
   const { pool, liveness, jobs, end, signal, logger, concurrency } = options;
   const names = Object.keys(options.tasks);
   let sweeping: Promise<void> | undefined;
+  let sweptThoroughly = -Infinity;
   let startedBefore = -1;
   let beatsStuck = 0;
   for (let beat = 0; ; beat++) {
@@ -71,8 +72,12 @@ export async function watch(options: Watched): Promise<void> {
     }
     if (beatsStuck === 2) return end("jobs wait and none is taken");
     // Not waited for: a beat must not be late because a sweep has no connection.
-    const thorough = beat < firstPausesMs.length || beat % BEATS_BETWEEN_THOROUGH_SWEEPS === 0;
-    sweeping ??= sweepAndTell(pool, names, thorough, logger).finally(() => (sweeping = undefined));
+    const isThorough =
+      beat < firstPausesMs.length || Date.now() - sweptThoroughly > THOROUGHLY_EVERY_MS;
+    sweeping ??= sweepAndTell(pool, names, isThorough, logger).then((isDone) => {
+      if (isDone && isThorough) sweptThoroughly = Date.now();
+      sweeping = undefined;
+    });
   }
 }
 
@@ -81,16 +86,19 @@ function pauseBefore(beat: number): number {
   return firstPausesMs[beat] ?? BEAT_EVERY_MS * (0.8 + Math.random() * 0.4);
 }
 
+/** Whether it was done, and not left to another. */
 async function sweepAndTell(
   pool: Pool,
   tasks: string[],
   thorough: boolean,
   logger: Logger,
-): Promise<void> {
+): Promise<boolean> {
   try {
     const dead = await sweep(pool, tasks, thorough);
-    if (dead.length > 0) logger.warn({ workers: dead }, "freed the jobs of dead workers");
+    if (dead?.length) logger.warn({ workers: dead }, "freed the jobs of dead workers");
+    return dead !== null;
   } catch (error) {
-    logger.debug({ error: errorClass(error) }, "sweep failed; the next is in some seconds");
+    logger.warn({ error: errorClass(error) }, "sweep failed; the next is in some seconds");
+    return false;
   }
 }

@@ -36,6 +36,7 @@ beforeEach(() => {
     stopping: new AbortController().signal,
     outOfTime: new AbortController().signal,
     gatherMs: 1,
+    turns: { taken: 0, atMost: 3 },
   };
 });
 afterEach(async () => {
@@ -191,6 +192,55 @@ describe("a listener that fails on some events", () => {
     expect(heard.length).toBe(10);
     const [job] = await takeJobs();
     expect((job!.payload as unknown[]).length).toBeGreaterThanOrEqual(90);
+  });
+});
+
+describe("a listener that takes its time", () => {
+  beforeEach(async () => {
+    await complete(database.pool, `slow ${expect.getState().currentTestName}`, 50);
+    await takeJobs();
+    handle = async (event) => {
+      await sleep(50);
+      heard.push(event);
+    };
+  });
+  const slowly = { atOnce: 2, beginForMs: 120 };
+  const goOn = async (): Promise<void> => {
+    handle = async (event) => void heard.push(event);
+    expect(await takeJobs()).toEqual([{ task: "deliver_events", payload: { listener: name } }]);
+    await run();
+    expect(new Set(heard.map(({ userId }) => userId)).size).toBe(50);
+    expect(heard.length).toBe(50);
+    expect(await countUndelivered()).toBe(0);
+  };
+
+  test("is left after a while, and told of the rest later", async () => {
+    await run(slowly);
+    expect(heard.length).toBeGreaterThanOrEqual(4);
+    expect(await countUndelivered()).toBe(50 - heard.length);
+    await goOn();
+  });
+
+  test("is left after a while when it is told again of what it failed on, too", async () => {
+    const slow = handle;
+    handle = () => Promise.reject(new RangeError("no"));
+    await run();
+    const [job] = await takeJobs();
+    handle = slow;
+    const again = deliverIncentiveCompleted({ ...options, ...slowly });
+    const answers = await again(job!.payload as never, undefined as never);
+    await Promise.all(answers as Promise<void>[]);
+    expect(heard.length).toBeGreaterThanOrEqual(4);
+    expect(await countUndelivered()).toBe(50 - heard.length);
+    await goOn();
+  });
+
+  test("finds no turn when as many others as may are taking theirs", async () => {
+    const turns = { taken: 3, atMost: 3 };
+    await run({ turns });
+    expect(heard).toEqual([]);
+    await goOn();
+    expect(turns.taken).toBe(3);
   });
 });
 
