@@ -95,7 +95,7 @@ export interface Part {
 async function startWorkerPart(part: Part): Promise<SupervisedRunner> {
   const { configuration, logger, database, evaluators, opened, readiness } = part;
   const listeners = await loadListeners();
-  const pool = openPool(ownerUrlOf(database), "worker", 6, logger);
+  const pool = openPool(ownerUrlOf(database), "worker", 2, logger, { heldAtMostMs: 12_000 });
   opened.push(() => pool.end());
   for (const problem of await findAdapterProblems(pool, evaluators, listeners)) {
     logger.error(problem);
@@ -105,18 +105,23 @@ async function startWorkerPart(part: Part): Promise<SupervisedRunner> {
   const judges = new JudgingPool({ ...judgingDefaults, ...folder });
   const judgesAlone = new JudgingPool({ ...judgingAlone, ...folder });
   opened.push(async () => void (await Promise.all([judges.close(), judgesAlone.close()])));
+  const adapters = { evaluators, judges, judgesAlone, listeners };
   const stopping = new AbortController();
   const outOfTime = new AbortController();
   const signals = { stopping: stopping.signal, outOfTime: outOfTime.signal };
   const runner = await startRunner({
     databaseUrl: ownerUrlOf(database),
-    tasks: buildTasks({ pool, evaluators, judges, judgesAlone, listeners, logger, ...signals }),
+    tasks: (ofRun) => buildTasks({ ...adapters, pool: ofRun, logger, ...signals }),
     schedule: buildSchedule(configuration.cacheRefreshCron),
     logger,
     concurrency,
   });
   const everyMs = configuration.cacheRefreshOnChangeMs;
-  const refreshing = everyMs && refreshOnChange({ pool, logger, everyMs, signal: stopping.signal });
+  // A pool of its own, because a refresh may hold its connection for long.
+  const refreshPool = openPool(ownerUrlOf(database), "refresh", 1, logger);
+  opened.push(() => refreshPool.end());
+  const { signal } = stopping;
+  const refreshing = everyMs && refreshOnChange({ pool: refreshPool, logger, everyMs, signal });
   opened.push(async () => {
     stopping.abort();
     setTimeout(() => outOfTime.abort(), 3000).unref();

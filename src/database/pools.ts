@@ -28,10 +28,16 @@ export function openPool(
     // What a connection has gathered in its process, plans above all, goes with it.
     maxUses: 10_000,
     // Times leave the database in UTC, whatever the server's or the role's own setting. A process that was stopped in the
-    // middle of a transaction keeps its rows from everybody else: the server ends that. Our queries are short, and compiling one
+    // middle of a transaction keeps its rows from everybody else: the server ends that. One whose machine went dark keeps its locks:
+    // the server asks, and ends that too. Our queries are short, and compiling one
     // takes longer than it does: before 18, where enable_seqscan=off makes a look at a tiny table seem worth it, a lone row was
     // judged after 60 ms instead of 6.
-    options: "-c timezone=UTC -c idle_in_transaction_session_timeout=10s -c jit=off",
+    options: [
+      "-c timezone=UTC",
+      "-c idle_in_transaction_session_timeout=10s",
+      "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
+      "-c jit=off",
+    ].join(" "),
   });
   // A connection that breaks (a restart) is replaced at the next use; without handlers it would end the process.
   const onError = (error: Error): void => {
@@ -43,15 +49,16 @@ export function openPool(
   return pool;
 }
 
+/** Ends a connection on which nothing may come back any more: what was asked on it fails. */
+export function cut(client: PoolClient): void {
+  (client as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
+}
+
 /** A network that swallows what is sent says nothing for a quarter of an hour; until then the pool would be full of it. */
 function cutWhenHeld(pool: Pool, ms: number): void {
   const timers = new WeakMap<PoolClient, NodeJS.Timeout>();
   pool.on("acquire", (client) => {
-    const { stream } = (client as unknown as { connection: { stream: Socket } }).connection;
-    timers.set(
-      client,
-      setTimeout(() => stream.destroy(), ms),
-    );
+    timers.set(client, setTimeout(cut, ms, client));
   });
   pool.on("release", (_error, client) => clearTimeout(timers.get(client)));
 }

@@ -117,9 +117,9 @@ export class JudgingPool {
         now,
         ...(Date.now() < this.#watchUntil && { rowTimeoutMs: this.#options.watchedRowTimeoutMs }),
       });
-      if ("verdicts" in answer) return { ...answer, failed: [...failed, ...answer.failed] };
-      if (answer.error === tookTooLong) this.#watchUntil = Date.now() + watchForMs;
-      failed.push(answer);
+      failed.push(...("verdicts" in answer ? answer.failed : [answer]));
+      if (failed.at(-1)?.error === tookTooLong) this.#watchUntil = Date.now() + watchForMs;
+      if ("verdicts" in answer) return { ...answer, failed };
     } while (Date.now() < deadline);
     return { verdicts: [], verdictOf: [], failed };
   }

@@ -89,7 +89,10 @@ function lendConnection(
   let lent: Promise<PoolClient> | undefined;
   const lend = async (): Promise<PoolClient> => {
     const client = await pool.connect();
+    let isLent = true;
     const giveBack = (): void => {
+      if (!isLent) return;
+      isLent = false;
       lent = undefined;
       stopping.removeEventListener("abort", giveBack);
       client.off("error", giveBack).off("end", giveBack);
@@ -99,9 +102,14 @@ function lendConnection(
     stopping.addEventListener("abort", giveBack);
     client.on("notification", ({ processId, payload = "" }) => onHeard(processId, payload));
     if (stopping.aborted) giveBack();
-    // What it says is of use now or never, so nobody need wait until it is on disk.
-    await client.query("set synchronous_commit = off");
-    await client.query("listen members_heard");
+    try {
+      // What it says is of use now or never, so nobody need wait until it is on disk.
+      await client.query("set synchronous_commit = off");
+      await client.query("listen members_heard");
+    } catch (error) {
+      giveBack();
+      throw error;
+    }
     return client;
   };
   return () =>

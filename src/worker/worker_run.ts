@@ -7,8 +7,8 @@ import { EventEmitter } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { run } from "graphile-worker";
 import type { ParsedCronItem, Runner, TaskList, WorkerEvents } from "graphile-worker";
-import type { Pool } from "pg";
-import { openPool } from "../database/pools.ts";
+import type { Pool, PoolClient } from "pg";
+import { cut, openPool } from "../database/pools.ts";
 import { errorClass } from "../error_class.ts";
 import type { Logger } from "../logger.ts";
 import { openLiveness } from "./liveness.ts";
@@ -18,7 +18,8 @@ import { workerLogger } from "./worker_logger.ts";
 export interface WorkerRunOptions {
   /** Connects as the owner. */
   databaseUrl: string;
-  tasks: TaskList;
+  /** Made for each run, of its own connections. */
+  tasks: (pool: Pool) => TaskList;
   schedule: ParsedCronItem[];
   logger: Logger;
   /** Jobs at once. */
@@ -38,6 +39,10 @@ export async function startWorkerRun(options: WorkerRunOptions): Promise<WorkerR
   const { databaseUrl, logger, concurrency } = options;
   const liveness = await openLiveness(databaseUrl);
   const pool = openPool(databaseUrl, "jobs", concurrency * 2 + 2, logger);
+  const clients = new Set<PoolClient>();
+  pool.on("connect", (client) => clients.add(client));
+  pool.on("remove", (client) => clients.delete(client));
+  const tasks = options.tasks(pool);
   const events: WorkerEvents = new EventEmitter();
   const jobs = countJobs(events);
   const { promise: ended, resolve: end } = Promise.withResolvers<string>();
@@ -48,7 +53,7 @@ export async function startWorkerRun(options: WorkerRunOptions): Promise<WorkerR
   held.catch((error: unknown) => end(errorClass(error)));
   void liveness.lost.then(end);
 
-  const launched = launch(options, { pool, events, held });
+  const launched = launch(options, { pool, tasks, events, held });
   // A run that was given up before it was there must not work on unseen.
   const giveUp = async (): Promise<void> => {
     void launched.then((runner) => runner.stop()).catch(() => {});
@@ -68,7 +73,7 @@ export async function startWorkerRun(options: WorkerRunOptions): Promise<WorkerR
   );
 
   const watching = new AbortController();
-  const watched = watch({ ...options, pool, liveness, jobs, end, signal: watching.signal });
+  const watched = watch({ ...options, tasks, pool, liveness, jobs, end, signal: watching.signal });
   return {
     ended,
     end,
@@ -83,13 +88,22 @@ export async function startWorkerRun(options: WorkerRunOptions): Promise<WorkerR
         workerId.then((id) => liveness.unlockJobs(id)),
       );
       await within(500, Promise.all([watched, liveness.close(), pool.end()]));
+      // What is still lent may be lost in a network that swallows everything, and whoever waits for it would wait for ever.
+      for (const client of clients) cut(client);
     },
   };
 }
 
+interface LaunchedWith {
+  pool: Pool;
+  tasks: TaskList;
+  events: WorkerEvents;
+  held: Promise<void>;
+}
+
 function launch(
-  { tasks, schedule, logger, concurrency }: WorkerRunOptions,
-  { pool, events, held }: { pool: Pool; events: WorkerEvents; held: Promise<void> },
+  { schedule, logger, concurrency }: WorkerRunOptions,
+  { pool, tasks, events, held }: LaunchedWith,
 ): Promise<Runner> {
   return run({
     pgPool: pool,

@@ -31,7 +31,7 @@ async function startWith(tasks: TaskList): Promise<SupervisedRunner> {
   });
   runner = await startRunner({
     databaseUrl: database.ownerUrl,
-    tasks: withSafeErrors(tasks),
+    tasks: () => withSafeErrors(tasks),
     schedule: [],
     logger: pino({ level: "trace" }, log),
     concurrency: 2,
