@@ -9,6 +9,7 @@ import type { Logger } from "../logger.ts";
 import { countDelivery } from "../metrics/registry.ts";
 import type { IncentiveCompleted, IncentiveCompletedListener } from "./listener.ts";
 import type { ListenerRegistry } from "./registry.ts";
+import type { Turns } from "./turns.ts";
 
 export interface Delivery {
   listener: string;
@@ -28,12 +29,6 @@ export interface DeliveryOptions {
   /** How long to begin new calls, in milliseconds: a listener that takes its time must not keep a job's place for hours. */
   beginForMs: number;
   turns: Turns;
-}
-
-/** How many jobs deliver at a time, and may: the other places are for judging, and for whoever is quick. */
-export interface Turns {
-  taken: number;
-  atMost: number;
 }
 
 /** What app.read_completions answers: columns, whose values at one place belong together. */

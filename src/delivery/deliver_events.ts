@@ -48,13 +48,13 @@ export function deliverEvents(options: EventDeliveryOptions): Task<"deliver_even
     const ring = async (after: string): Promise<void> => {
       await pool.query("select app.ring_for_deliveries(array[$1], $2)", [listener, after]);
     };
-    if (turns.taken >= turns.atMost) return ring("1 second");
-    turns.taken += 1;
+    if (!turns.take(listener)) return ring("1 second");
+    let again: string | undefined;
     try {
-      const again = await deliverWhatThereIs(options, listener);
+      again = await deliverWhatThereIs(options, listener);
       if (again !== undefined) await ring(again);
     } finally {
-      turns.taken -= 1;
+      turns.giveBack(listener, again === waitForSlow);
     }
   };
 }

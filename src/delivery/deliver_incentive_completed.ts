@@ -23,20 +23,23 @@ export function deliverIncentiveCompleted(
   const { pool, turns } = options;
   return async (payload) => {
     const deliveries = checkPayload(payload);
-    if (turns.taken >= turns.atMost) return putBack(pool, deliveries);
-    turns.taken += 1;
+    // They are one listener's, unless somebody made the job by hand.
+    const listener = deliveries[0]?.listener ?? "";
+    if (!turns.take(listener)) return putBack(pool, deliveries);
+    let isSlow = false;
     try {
       const { rows } = await pool.query<{ completions: Completions }>(
         "select app.read_completions($1::bigint[]) as completions",
         [deliveries.map(({ event_id }) => event_id)],
       );
       const { failed, untold } = await deliver(options, deliveries, rows[0]!.completions);
+      isSlow = untold.length > 0;
       await putBack(pool, untold);
       return deliveries.map((_, place) =>
         failed.has(place) ? Promise.reject(failed.get(place) as Error) : undefined,
       );
     } finally {
-      turns.taken -= 1;
+      turns.giveBack(listener, isSlow);
     }
   };
 }

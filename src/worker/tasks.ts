@@ -6,6 +6,7 @@ import { refreshCacheTask } from "../cache/refresh.ts";
 import { deliverEvents, deliveryDefaults } from "../delivery/deliver_events.ts";
 import { deliverIncentiveCompleted } from "../delivery/deliver_incentive_completed.ts";
 import type { ListenerRegistry } from "../delivery/registry.ts";
+import { Turns } from "../delivery/turns.ts";
 import { evaluateAgainTask } from "../evaluation/evaluate_again.ts";
 import { evaluateIncentive } from "../evaluation/evaluate_incentive.ts";
 import { evaluateIncentives, evaluationDefaults } from "../evaluation/evaluate_incentives.ts";
@@ -45,7 +46,7 @@ export function buildTasks(options: TaskOptions): TaskList {
     logger,
     stopping,
   };
-  const turns = { taken: 0, atMost: deliveriesAtMost };
+  const turns = new Turns(deliveriesAtMost);
   const signals = { stopping, outOfTime };
   const delivery = { ...deliveryDefaults, registry: listeners, pool, logger, turns, ...signals };
   return withSafeErrors({

@@ -9,6 +9,7 @@ import type {
   IncentiveCompleted,
   IncentiveCompletedListener,
 } from "../../src/delivery/listener.ts";
+import { Turns } from "../../src/delivery/turns.ts";
 import { createLogger } from "../../src/logger.ts";
 import { createTestDatabase, waitUntil } from "../test_database.ts";
 import type { TestDatabase } from "../test_database.ts";
@@ -36,7 +37,7 @@ beforeEach(() => {
     stopping: new AbortController().signal,
     outOfTime: new AbortController().signal,
     gatherMs: 1,
-    turns: { taken: 0, atMost: 3 },
+    turns: new Turns(2),
   };
 });
 afterEach(async () => {
@@ -236,12 +237,28 @@ describe("a listener that takes its time", () => {
   });
 
   test("finds no turn when as many others as may are taking theirs", async () => {
-    const turns = { taken: 3, atMost: 3 };
+    const turns = new Turns(2);
+    for (const other of ["one", "another"]) turns.take(other);
     await run({ turns });
     expect(heard).toEqual([]);
+    turns.giveBack("one", false);
     await goOn();
-    expect(turns.taken).toBe(3);
   });
+});
+
+test("who took their time leaves the last turn to who did not, until they are quick again", () => {
+  const turns = new Turns(2);
+  expect(turns.take("slow")).toBe(true);
+  turns.giveBack("slow", true);
+  expect(turns.take("one")).toBe(true);
+  expect(turns.take("slow")).toBe(false);
+  expect(turns.take("another")).toBe(true);
+  turns.giveBack("one", false);
+  turns.giveBack("another", false);
+  expect(turns.take("slow")).toBe(true);
+  turns.giveBack("slow", false);
+  expect(turns.take("one")).toBe(true);
+  expect(turns.take("slow")).toBe(true);
 });
 
 test("who was switched off meanwhile is not told; without an adapter the events wait in a job", async () => {

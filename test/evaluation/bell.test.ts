@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { Client } from "pg";
-import type { ClientBase, PoolClient } from "pg";
+import type { ClientBase, PoolClient, QueryConfig } from "pg";
 import {
   evaluateIncentives,
   evaluationDefaults,
@@ -185,18 +185,23 @@ describe("a run of the bell's job", () => {
   test("rings for a row that it had to skip, because somebody had written it once more and may take that back", async () => {
     const [first, again, worker] = [await connect(), await connect(), await connect()];
     await write(database.pool, "early");
-    const run = runBell(worker, options);
+    let gate = Promise.resolve();
+    const query = async (what: QueryConfig | string, values?: unknown[]) => {
+      if (typeof what === "object" && what.text.includes("claim_due_rows")) await gate;
+      return worker.query(what, values);
+    };
+    const run = runBell({ query } as ClientBase, options);
     await waitUntil("the run is awake", isSomebodyAwake);
     await first.query("begin");
     await write(first, "twice");
     await waitUntil("nobody is awake", async () => !(await isSomebodyAwake()));
-    await sleep(100);
     await answerBell();
-    await again.query("begin");
-    await Promise.all([
-      first.query("commit"),
-      again.query("update app.user_incentives set data = '[1]' where user_id = 'twice'"),
-    ]);
+
+    const { promise, resolve: openGate } = Promise.withResolvers<void>();
+    gate = promise;
+    await first.query("commit");
+    await again.query("begin; update app.user_incentives set data = '[1]' where user_id = 'twice'");
+    openGate();
     await run;
     await again.query("rollback");
     expect(await isDue("twice")).toBe(true);
