@@ -97,6 +97,8 @@ export function refreshCacheTask(
 ): Task<"refresh_cache"> {
   return async () => {
     const reason = await refreshByTheClock(pool, logger, stopping);
+    // Of a cleared cache it takes away the marks, which would pile up.
+    if (reason === "cleared") await refreshCache(pool, { signal: stopping });
     if (reason === "resting") sayStretched(logger);
   };
 }

@@ -47,7 +47,7 @@ export async function cacheStatus(pool: Pool): Promise<CacheStatus> {
     cross join (
       select count(distinct user_id)::float8 as members, min(since) as since
       from (
-        select user_id, live_since as since from cache.stale_users where user_id <> cache.everybody()
+        select user_id, changed_at as since from cache.stale_users where user_id <> cache.everybody()
         union all
         select user_id, updated_at from app.user_incentives where evaluation_due
       ) as known

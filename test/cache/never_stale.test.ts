@@ -56,7 +56,10 @@ const changes = {
 
 /** What the worker does: claims what is due and writes verdicts, here any. */
 const judge = `
-  select app.apply_verdicts(array_agg(id), array_agg($1::text), array_agg($2::float8), array_agg('[{"met": true}]'::jsonb))
+  select app.apply_verdicts(
+    array_agg(id), array_agg(1),
+    jsonb_build_array(jsonb_build_object('status', $1::text, 'progress', $2::float8, 'explanation', '[{"met": true}]'::jsonb))
+  )
   from (select id from app.user_incentives where evaluation_due order by id limit $3 for update) as due
   having count(*) > 0`;
 

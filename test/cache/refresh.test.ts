@@ -35,14 +35,14 @@ async function complete(...members: string[]): Promise<void> {
     [members],
   );
   await pool.query(
-    `select app.apply_verdicts(array_agg(id), array_agg('completed'::text), array_agg(1.0::float8), array_agg('[]'::jsonb))
+    `select app.apply_verdicts(array_agg(id), array_agg(1), '[{"status": "completed", "progress": 1, "explanation": []}]')
     from app.user_incentives where evaluation_due`,
   );
 }
 
 async function marked(): Promise<string[]> {
   const { rows } = await pool.query<{ user_id: string }>(
-    "select user_id from cache.stale_users order by user_id",
+    "select distinct user_id from cache.stale_users order by user_id",
   );
   return rows.map(({ user_id }) => user_id);
 }
@@ -274,6 +274,25 @@ describe("a cleared cache", () => {
     await expectServed("alice");
   });
 
+  test("keeps no marks that a refresh finds, and misses nobody who was changing then", async () => {
+    await refreshCache(pool, { procedure: "clear" });
+    await complete("alice");
+    const changing = await pool.connect();
+    await changing.query("begin");
+    await changing.query(
+      "insert into app.user_incentives (user_id, incentive_id, data, evaluation_due) values ('bob', 1, '{}', false)",
+    );
+    expect(await marked()).toEqual(["", "alice"]);
+    expect(await refreshCache(pool)).toBe("cleared");
+    expect(await marked()).toEqual([""]);
+    const held = await holdRefresh(pool, "user_rewards", { procedure: "build" });
+    await changing.query("commit");
+    changing.release();
+    expect(await held.goOn()).toBe("taken");
+    expect(await marked()).toEqual(["bob"]);
+    await expectServed("alice", "bob");
+  });
+
   test("is read by who began before as it was", async () => {
     await complete("alice");
     await refreshCache(pool);
@@ -347,7 +366,7 @@ describe("by the clock", () => {
 test("who is served live is counted once, since their first change, and everybody's progress is there to see", async () => {
   await complete("alice", "bob");
   await pool.query(
-    "update cache.stale_users set live_since = now() - interval '1 hour' where user_id = 'bob'",
+    "update cache.stale_users set changed_at = now() - interval '1 hour' where user_id = 'bob'",
   );
   await pool.query(
     "update app.user_incentives set data = '[]' where user_id = 'bob' and incentive_id = 1",
