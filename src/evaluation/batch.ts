@@ -290,20 +290,14 @@ async function apply(client: ClientBase, { verdicts, ids, verdictOf }: Verdicts)
   if (ids.length === 0) return;
   await client.query({
     name: "apply_verdicts",
-    text: "select app.apply_verdicts($1::bigint[], $2::text[], $3::float8[], $4::text::jsonb[], $5::integer[])",
+    text: "select app.apply_verdicts($1::bigint[], $2::integer[], $3::jsonb)",
+    // As PostgreSQL writes an array; the driver would quote each element, and look through it for what to escape.
     values: [
-      array(ids),
-      verdicts.map(({ status }) => status),
-      verdicts.map(({ progress }) => progress),
-      array(verdicts.map(({ explanation }) => explanation)),
-      array(verdictOf),
+      `{${ids.join(",")}}`,
+      `{${verdictOf.join(",")}}`,
+      `[${verdicts.map(({ json }) => json).join(",")}]`,
     ],
   });
-}
-
-/** As PostgreSQL writes an array; the driver would quote each element, and look through it for what to escape. */
-function array(elements: (string | number)[]): string {
-  return `{${elements.join(",")}}`;
 }
 
 /** From here on the row's own job is responsible for it: retried with growing pauses, and parked when it never succeeds. */

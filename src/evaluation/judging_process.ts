@@ -37,12 +37,11 @@ export interface JudgingTask {
   slot: number;
 }
 
-/** A verdict as it is stored, the explanation as an element of a PostgreSQL array; and the incentive it is on. */
+/** A verdict as JSON, and what is counted of it. */
 export interface StoredVerdict {
   incentiveId: number;
   status: Verdict["status"];
-  progress: number;
-  explanation: string;
+  json: string;
 }
 
 /** What came of the rows. Many have the same verdict, word for word, and share it. */
@@ -69,7 +68,8 @@ function judgeRows(task: JudgingTask): Judged {
   const moment = Temporal.Instant.fromEpochMilliseconds(now);
   const deadline = performance.now() + enoughMs;
   const judged: Judged = { verdicts: [], verdictOf: [], failed: [] };
-  const numbers = new Map<string, number>();
+  /** By incentive, the numbers of the verdicts there are. */
+  const numbersOf = new Map<number, Map<string, number>>();
   const ended = except.map((position) => incentiveOf[position]!);
   const waits = (incentiveId: number): boolean =>
     ended.length >= endedAtMost && ended.filter((id) => id === incentiveId).length >= endedAtMost;
@@ -85,12 +85,11 @@ function judgeRows(task: JudgingTask): Judged {
       const { status, progress, explanation } = rowTimeoutMs
         ? within(rowTimeoutMs, judgeIt)
         : judgeIt();
-      const text = JSON.stringify(explanation);
-      const key = `${incentiveId} ${status} ${progress} ${text}`;
-      const number =
-        numbers.get(key) ??
-        judged.verdicts.push({ incentiveId, status, progress, explanation: arrayElement(text) });
-      numbers.set(key, number);
+      const json = JSON.stringify({ status, progress, explanation });
+      const numbers = numbersOf.get(incentiveId) ?? new Map<string, number>();
+      numbersOf.set(incentiveId, numbers);
+      const number = numbers.get(json) ?? judged.verdicts.push({ incentiveId, status, json });
+      numbers.set(json, number);
       judged.verdictOf[position] = number;
     } catch (error) {
       const failure = errorClass(error);
@@ -104,11 +103,6 @@ function judgeRows(task: JudgingTask): Judged {
 function judgeRow(incentive: Incentive | undefined, data: string, now: Temporal.Instant): Verdict {
   if (!incentive) throw new Error("The incentive is not in the catalogue");
   return judge(registry, incentive, { data: JSON.parse(data) as unknown, now });
-}
-
-/** JSON has no control characters, so that what JSON escapes in it, quotes and backslashes, is what an array's element does. */
-function arrayElement(json: string): string {
-  return JSON.stringify(json);
 }
 
 // Ctrl-C at a terminal reaches this process too; the batch in hand is finished all the same.

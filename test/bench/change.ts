@@ -25,11 +25,11 @@ export async function measureChange(
   const progress = 0.6 + round / 100;
 
   const began = performance.now();
-  await client.query(
-    `select app.apply_verdicts($1, array_fill('in_progress'::text, array[$2::int]),
-      array_fill($3::float8, array[$2::int]), array_fill('[]'::jsonb, array[$2::int]))`,
-    [ids, changed, progress],
-  );
+  await client.query("select app.apply_verdicts($1, array_fill(1, array[$2::int]), $3)", [
+    ids,
+    changed,
+    JSON.stringify([{ status: "in_progress", progress, explanation: [] }]),
+  ]);
   await readAll(client, members, "api.user_incentives", progress);
   const ours = performance.now() - began;
 

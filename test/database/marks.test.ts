@@ -75,7 +75,7 @@ test("a batch that records again what was there never deadlocks with who judges 
     return rowCount === 1;
   });
   await judge.query(
-    "select app.apply_verdicts($1, '{in_progress,in_progress}', '{0,0}', array['[]', '[]']::jsonb[])",
+    `select app.apply_verdicts($1, '{1,1}', '[{"status": "in_progress", "progress": 0, "explanation": []}]')`,
     [[due, rows[0]!.id]],
   );
   await judge.query("commit");

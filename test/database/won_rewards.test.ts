@@ -17,7 +17,7 @@ async function complete(userId: string): Promise<string> {
   );
   const id = rows[0]!.id;
   await database.pool.query(
-    "select app.apply_verdicts(array[$1::bigint], '{completed}', '{1}', '{[]}')",
+    `select app.apply_verdicts(array[$1::bigint], '{1}', '[{"status": "completed", "progress": 1, "explanation": []}]')`,
     [id],
   );
   return id;

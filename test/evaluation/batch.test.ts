@@ -47,6 +47,39 @@ function record(client: Pick<TestDatabase["pool"], "query">, prefix: string, mem
   );
 }
 
+test("only the rows of a batch are looked at, also by a connection that first judged when there were none", async () => {
+  const fresh = await createTestDatabase();
+  const client = await fresh.pool.connect();
+  const wanted = { after: "0", limit: 10, waitMs: 0 };
+  try {
+    await client.query("vacuum analyze");
+    await record(client, "first ", 10);
+    expect(await evaluateBatch(client, options, wanted)).toMatchObject({ claimed: 10 });
+    // Many that are judged already, with their events and rewards.
+    await client.query("select set_config('incentives.applying_verdicts', 'off', false)");
+    await record(client, "judged ", 5000);
+    await client.query(
+      "update app.user_incentives set status = 'completed', evaluation_due = false",
+    );
+    await record(client, "due ", 10);
+    const looked = async (): Promise<number> => {
+      await client.query("select pg_stat_force_next_flush()");
+      const { rows } = await client.query<{ rows: number }>(
+        `select sum(coalesce(idx_tup_fetch, 0) + seq_tup_read)::int as rows
+        from pg_stat_user_tables
+        where relname in ('user_incentives', 'incentive_events', 'user_rewards')`,
+      );
+      return rows[0]!.rows;
+    };
+    const before = await looked();
+    expect(await evaluateBatch(client, options, wanted)).toMatchObject({ claimed: 10, left: 0 });
+    expect((await looked()) - before).toBeLessThan(100);
+  } finally {
+    client.release();
+    await fresh.drop();
+  }
+});
+
 test("each of many rows gets its own verdict, although many have the same", async () => {
   await record(database.pool, "member ", 100);
   const client = await database.pool.connect();

@@ -120,10 +120,16 @@ async function judgeWhatItSays(pool: Pool, payload: unknown): Promise<void> {
     [id],
   );
   const days = rows[0]?.days ?? 0;
-  await pool.query(
-    "select app.apply_verdicts(array[$1::bigint], array[$2], array[$3::float8], array['[]'::jsonb])",
-    [id, days === neededDays ? "completed" : "in_progress", days / neededDays],
-  );
+  await pool.query("select app.apply_verdicts(array[$1::bigint], '{1}', $2)", [
+    id,
+    JSON.stringify([
+      {
+        status: days === neededDays ? "completed" : "in_progress",
+        progress: days / neededDays,
+        explanation: [],
+      },
+    ]),
+  ]);
 }
 
 /** The obvious other way. The bell is silent, so that nobody repairs what it loses. */

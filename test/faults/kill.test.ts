@@ -113,7 +113,7 @@ describe("killed", () => {
     const { rows } = await database.pool.query<{ definition: string }>(
       "select pg_get_functiondef('app.record_completions'::regproc) as definition",
     );
-    const once = /and not exists \(select from app\.incentive_events .*\)/;
+    const once = /where not exists \(\s+select from app\.incentive_events[^]*?= completed\.id\s+\)/;
     expect(rows[0]!.definition).toMatch(once);
     await database.pool.query(rows[0]!.definition.replace(once, ""));
     await database.pool.query(
@@ -180,7 +180,8 @@ describe("stopped until it is taken for dead", () => {
     await database.pool.query("update app.user_incentives set data = '{}'");
     await longestPause();
     await database.pool.query(
-      "select app.apply_verdicts(array_agg(id), array['completed'], array[1.0], array['[]'::jsonb]) from app.user_incentives",
+      `select app.apply_verdicts(array_agg(id), array_agg(1), '[{"status": "completed", "progress": 1, "explanation": []}]')
+      from app.user_incentives`,
     );
     await longestPause();
     await expect(finish()).rejects.toThrow("completed without reason: 1");

@@ -33,13 +33,8 @@ export async function judgeRows(
   });
   await client.query({
     name: "apply_verdicts",
-    text: "select app.apply_verdicts($1::bigint[], $2::text[], $3::float8[], $4::jsonb[])",
-    values: [
-      rows.map(({ id }) => id),
-      verdicts.map(({ status }) => status),
-      verdicts.map(({ progress }) => progress),
-      verdicts.map(({ explanation }) => JSON.stringify(explanation)),
-    ],
+    text: "select app.apply_verdicts($1::bigint[], $2::integer[], $3::jsonb)",
+    values: [rows.map(({ id }) => id), rows.map((_, index) => index + 1), JSON.stringify(verdicts)],
   });
   await client.query("commit");
 }
