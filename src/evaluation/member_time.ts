@@ -41,7 +41,7 @@ export function parseMemberTime(text: string): ParsedMemberTime | undefined {
   const [
     ,
     date,
-    dayOfMonth,
+    dayOfMonth = "",
     hours = 0,
     minutes = 0,
     seconds = 0,
@@ -52,8 +52,9 @@ export function parseMemberTime(text: string): ParsedMemberTime | undefined {
   ] = pattern.exec(text) ?? [];
   if (date === undefined) return undefined;
   const midnight = Date.parse(`${date}T00:00:00Z`);
+  if (Number.isNaN(midnight)) return undefined;
   // The engine turns February 30 into March 2.
-  if (new Date(midnight).getUTCDate() !== Number(dayOfMonth)) return undefined;
+  if (+dayOfMonth > 28 && new Date(midnight).getUTCDate() !== +dayOfMonth) return undefined;
   if (+hours > 23 || +minutes > 59 || +seconds > 59) return undefined;
   if (+offsetHours > hoursAheadAtMost || +offsetMinutes > 59) return undefined;
 
