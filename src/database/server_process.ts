@@ -22,6 +22,8 @@ const settings = {
   unix_socket_directories: "", // their paths may not be long
   max_connections: "200",
   shared_buffers: "256MB",
+  // A batch of verdicts writes 5 MB before it commits: with room for two, neither waits for the other's to be written.
+  wal_buffers: "64MB",
   max_wal_size: "2GB",
   timezone: "UTC",
   log_min_messages: "log",
