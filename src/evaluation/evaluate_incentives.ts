@@ -24,8 +24,13 @@ export interface EvaluationOptions extends Judging {
   /** Rows a batch, at the most. */
   batchSize: number;
   /**
-   * How long to look only above the last row judged, in milliseconds: a row below was given its number before and committed late.
-   * A look from the beginning costs more the more was judged of late, in a backlog most.
+   * How many ids below the last row judged to look at again: a row is given its id before it commits, so that those of other
+   * writers who began a little sooner come a little later.
+   */
+  lookAgainAtIds: number;
+  /**
+   * How long to look no further below than that, in milliseconds: some commit much later. A look from the beginning costs more the
+   * more was judged of late, in a backlog most.
    */
   lookBelowEveryMs: number;
   lookBelowInBacklogEveryMs: number;
@@ -49,6 +54,7 @@ export interface EvaluationOptions extends Judging {
 
 export const evaluationDefaults = {
   batchSize: 2500,
+  lookAgainAtIds: 250,
   lookBelowEveryMs: 250,
   lookBelowInBacklogEveryMs: 2000,
   gatherMsPerRow: 0.15,
@@ -175,25 +181,33 @@ async function drainAndLinger(
   lend: Lend | undefined,
 ): Promise<boolean> {
   const deadline = Date.now() + options.awakeAtMostMs;
-  const whereNext = lookBelow(options.lookBelowEveryMs);
+  const whereNext = lookBelow(options, options.lookBelowEveryMs);
   let after = "0";
   while (!options.stopping.aborted && Date.now() < deadline) {
     const look = { after, deadline, waitMs: options.lingerMs };
-    const { judged, last } = await workOff(client, options, look, lend);
-    if (judged === 0) return true;
-    await gather(judged, options);
-    after = whereNext(last);
+    const worked = await workOff(client, options, look, lend);
+    if (worked.judged === 0) return true;
+    await gather(worked.judged, options);
+    after = whereNext(worked);
   }
   return false;
 }
 
-/** Where to look after a batch that ended at `last`: above it, where new rows are, but from the beginning now and then. */
-function lookBelow(everyMs: number): (last: string) => string {
+/**
+ * Where to look after what was worked off: from a little below its last row, and from the beginning now and then. Rows that it left
+ * are not looked at again until then: they took too long, and others need not wait for them.
+ */
+function lookBelow(
+  { lookAgainAtIds }: EvaluationOptions,
+  everyMs: number,
+): (worked: WorkedOff) => string {
   let lookedBelow = Date.now();
-  return (last) => {
-    if (Date.now() - lookedBelow <= everyMs) return last;
-    lookedBelow = Date.now();
-    return "0";
+  return ({ last, isAll }) => {
+    if (Date.now() - lookedBelow > everyMs) {
+      lookedBelow = Date.now();
+      return "0";
+    }
+    return isAll ? String(BigInt(last) - BigInt(lookAgainAtIds)) : last;
   };
 }
 
@@ -264,10 +278,10 @@ async function workOffBacklog(
   options: EvaluationOptions,
   { after, deadline, limit }: { after: string; deadline: number; limit: number },
 ): Promise<WorkedOff> {
-  const whereNext = lookBelow(options.lookBelowInBacklogEveryMs);
+  const whereNext = lookBelow(options, options.lookBelowInBacklogEveryMs);
   const total: WorkedOff = { judged: 0, last: after, isAll: true };
   while (!options.stopping.aborted && Date.now() < deadline) {
-    const wanted = { after: whereNext(total.last), limit, waitMs: 0 };
+    const wanted = { after: whereNext(total), limit, waitMs: 0 };
     const { claimed, isAll, left, last, tookMs } = await evaluateBatch(client, options, wanted);
     total.judged += claimed - left;
     total.last = last;

@@ -204,17 +204,23 @@ test("a fourth run at a time rings for itself, so that deliveries have their tur
 });
 
 test.each([
-  { rate: "slower than they are judged", others: 5, batchSize: evaluationDefaults.batchSize },
-  { rate: "faster than they are judged", others: 100, batchSize: 20 },
+  { rate: "slower than they are judged", others: 5, batchSize: 2500, lookBelowEveryMs: 250 },
+  {
+    rate: "slower, without a look from the beginning",
+    others: 5,
+    batchSize: 2000,
+    lookBelowEveryMs: 60_000,
+  },
+  { rate: "faster than they are judged", others: 100, batchSize: 20, lookBelowEveryMs: 250 },
 ])(
   "a row that got its id first and was committed last is judged while others come $rate",
-  async ({ others: members, batchSize }) => {
+  async ({ others: members, batchSize, lookBelowEveryMs }) => {
     const [late, worker] = [await database.pool.connect(), await database.pool.connect()];
     await late.query("begin");
     await record(late, `late ${batchSize} `, 1);
     await record(database.pool, `early ${batchSize} `, 1);
     const over = new AbortController();
-    const times = { awakeAtMostMs: 20_000, gatherAtMostMs: 0 };
+    const times = { awakeAtMostMs: 20_000, gatherAtMostMs: 0, lookBelowEveryMs };
     const run = runBell(worker, { ...options, ...times, batchSize, stopping: over.signal });
     const others = (async () => {
       for (let n = 0; !over.signal.aborted; n += 1) {
