@@ -5,6 +5,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Task } from "graphile-worker";
+import type { Backlog } from "../backlog.ts";
 import { JobError } from "../job_error.ts";
 import { waitForWriters } from "../wait_for_writers.ts";
 import { deliver } from "./deliver.ts";
@@ -21,6 +22,9 @@ declare global {
 export interface EventDeliveryOptions extends DeliveryOptions {
   /** Aborted when this process is stopping: the run ends after the page in hand. */
   stopping: AbortSignal;
+  backlog: Backlog;
+  /** How long a backlog of due rows is waited for before each page, in milliseconds. */
+  backlogAtMostMs: number;
   /** How long to let events gather after a page, in milliseconds: pages of a few events cost more each. */
   gatherMs: number;
   /** How long a run may go on while events keep coming, in milliseconds: others wait for their turn. */
@@ -36,6 +40,7 @@ export const deliveryDefaults = {
   atOnce: 10,
   timeoutMs: 30_000,
   beginForMs: 10_000,
+  backlogAtMostMs: 1000,
   gatherMs: 50,
   runAtMostMs: 1000,
   waitAtMostMs: 1000,
@@ -64,10 +69,11 @@ async function deliverWhatThereIs(
   options: EventDeliveryOptions,
   listener: string,
 ): Promise<string | undefined> {
-  const { pool, stopping, gatherMs, runAtMostMs } = options;
+  const { pool, stopping, backlog, backlogAtMostMs, gatherMs, runAtMostMs } = options;
   const deadline = Date.now() + runAtMostMs;
   let isLastLook = false;
   for (;;) {
+    await backlog.isOver(backlogAtMostMs);
     const page = await deliverPage(options, listener);
     if (page === "left") return waitForSlow;
     if (page === "told" && (stopping.aborted || Date.now() > deadline)) return "0";

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Task } from "graphile-worker";
 import type { ClientBase } from "pg";
+import type { Backlog } from "../backlog.ts";
 import { waitForWriters } from "../wait_for_writers.ts";
 import { evaluateBatch } from "./batch.ts";
 import type { Judging } from "./batch.ts";
@@ -21,6 +22,8 @@ declare global {
 export interface EvaluationOptions extends Judging {
   /** Aborted when this process is stopping: the run ends after the batch in hand. */
   stopping: AbortSignal;
+  /** Hears of a backlog, if anybody is to wait for it. */
+  backlog?: Backlog;
   /** Rows a batch, at the most. */
   batchSize: number;
   /**
@@ -261,7 +264,8 @@ async function workOff(
     lanes.push(second);
   }
   // Not before both are done: a connection that is given back is somebody else's.
-  await Promise.allSettled(lanes);
+  const done = Promise.allSettled(lanes);
+  await (options.backlog?.during(done) ?? done);
   return (await Promise.all(lanes)).reduce(together, first);
 }
 

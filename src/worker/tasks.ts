@@ -2,6 +2,7 @@
 import { parseCronItems } from "graphile-worker";
 import type { ParsedCronItem, TaskList } from "graphile-worker";
 import type { Pool } from "pg";
+import { Backlog } from "../backlog.ts";
 import { refreshCacheTask } from "../cache/refresh.ts";
 import { deliverEvents, deliveryDefaults } from "../delivery/deliver_events.ts";
 import { deliverIncentiveCompleted } from "../delivery/deliver_incentive_completed.ts";
@@ -37,8 +38,10 @@ export interface TaskOptions {
 
 export function buildTasks(options: TaskOptions): TaskList {
   const { pool, evaluators, judges, judgesAlone, listeners, logger, stopping, outOfTime } = options;
+  const backlog = new Backlog();
   const evaluation = {
     ...evaluationDefaults,
+    backlog,
     registry: evaluators,
     judges,
     judgeable: [],
@@ -48,7 +51,15 @@ export function buildTasks(options: TaskOptions): TaskList {
   };
   const turns = new Turns(deliveriesAtMost);
   const signals = { stopping, outOfTime };
-  const delivery = { ...deliveryDefaults, registry: listeners, pool, logger, turns, ...signals };
+  const delivery = {
+    ...deliveryDefaults,
+    registry: listeners,
+    pool,
+    logger,
+    turns,
+    backlog,
+    ...signals,
+  };
   return withSafeErrors({
     evaluate_incentives: evaluateIncentives(evaluation),
     evaluate_incentive: evaluateIncentive({ ...evaluation, judges: judgesAlone }),

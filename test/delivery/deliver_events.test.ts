@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import type { PoolClient } from "pg";
+import { Backlog } from "../../src/backlog.ts";
 import { deliverEvents, deliveryDefaults } from "../../src/delivery/deliver_events.ts";
 import type { EventDeliveryOptions } from "../../src/delivery/deliver_events.ts";
 import { deliverIncentiveCompleted } from "../../src/delivery/deliver_incentive_completed.ts";
@@ -38,6 +39,7 @@ beforeEach(() => {
     outOfTime: new AbortController().signal,
     gatherMs: 1,
     turns: new Turns(2),
+    backlog: new Backlog(),
   };
 });
 afterEach(async () => {
@@ -120,6 +122,23 @@ test("a listener is told of each event once, with what was won, page by page, an
   expect(Math.abs(Date.now() - first!.occurredAt.getTime())).toBeLessThan(60_000);
   expect(await countUndelivered()).toBe(0);
   expect(await takeJobs()).toEqual([]);
+});
+
+test("a listener is told after a backlog of due rows, or after a while when that goes on", async () => {
+  const backlog = Promise.withResolvers<void>();
+  void options.backlog.during(backlog.promise);
+  await complete(database.pool, "patient");
+  const told = run();
+  await sleep(200);
+  expect(heard).toEqual([]);
+  backlog.resolve();
+  await told;
+  expect(heard.map(({ userId }) => userId)).toEqual(["patient 1"]);
+
+  void options.backlog.during(new Promise(() => {}));
+  await complete(database.pool, "not for ever");
+  await run({ backlogAtMostMs: 50 });
+  expect(heard.map(({ userId }) => userId)).toEqual(["patient 1", "not for ever 1"]);
 });
 
 test("only the events of a page are looked at, also by a connection that first looked when there were none", async () => {

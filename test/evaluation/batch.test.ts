@@ -1,7 +1,9 @@
 /** A batch of good rows: each gets its own verdict, and those that wait longest are not passed over. */
+import { setImmediate } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { JobHelpers } from "graphile-worker";
 import type { PoolClient } from "pg";
+import { Backlog } from "../../src/backlog.ts";
 import { evaluateBatch } from "../../src/evaluation/batch.ts";
 import {
   evaluateIncentives,
@@ -142,20 +144,27 @@ test("a backlog is worked off on two connections at once, and what is less than 
     await gate.promise;
     return work(other);
   };
+  const backlog = new Backlog();
+  const isBacklog = async (): Promise<boolean> => {
+    const over = backlog.isOver(20).then(() => "over");
+    return (await Promise.race([over, setImmediate("not at once")])) !== "over";
+  };
   await record(database.pool, "few ", 9);
   await runBell(worker, small, { lend });
   expect(lent).toBe(0);
 
   await record(database.pool, "many ", 100);
   let isOver = false;
-  const run = runBell(worker, small, { lend }).then(() => (isOver = true));
+  const run = runBell(worker, { ...small, backlog }, { lend }).then(() => (isOver = true));
   await waitUntil("the first has judged it all", async () => (await countDue()) === 0);
   // Its connection is not given back while the other is at work.
   expect(isOver).toBe(false);
+  expect(await isBacklog()).toBe(true);
   await record(database.pool, "more ", 5);
   gate.resolve();
   await run;
   expect(lent).toBe(1);
+  expect(await isBacklog()).toBe(false);
   expect(await countDue()).toBe(0);
   worker.release();
   other.release();
