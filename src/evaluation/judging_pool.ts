@@ -136,55 +136,76 @@ export class JudgingPool {
   ): Promise<Judged | Judged["failed"][number]> {
     const slot = this.#takeSlot();
     const task: JudgingTask = { ...what, enoughMs: this.#options.enoughMs, slot };
-    const call = this.#pool.exec("judgeRows", [task]) as workerpool.Promise<Judged, Error>;
-    const stopWatching = this.#watch(slot, () => {
-      call.cancel();
+    let isEnded = false;
+    const stopWatching = this.#watch(slot, (pid) => {
+      isEnded = true;
+      endProcess(pid);
     });
     try {
-      return await call;
+      return await this.#exec(task);
     } catch (error) {
-      const position = this.#inHand(slot);
+      const { position } = this.#inHand(slot);
       // Before its first row it was not an evaluator that failed: closing, or an adapter that cannot be loaded.
       if (position < 0) throw error;
-      const isCancelled = error instanceof workerpool.Promise.CancellationError;
-      return {
-        position,
-        error: isCancelled ? tookTooLong : "EvaluationTookTooMuchMemory",
-      };
+      return { position, error: isEnded ? tookTooLong : "EvaluationTookTooMuchMemory" };
     } finally {
       stopWatching();
       this.#slots.delete(slot);
     }
   }
 
+  async #exec(task: JudgingTask): Promise<Judged> {
+    const exec = async () => (await this.#pool.exec("judgeRows", [task])) as Judged;
+    return exec().catch((error: unknown) => {
+      // A process that died while it had nothing to do is noticed when it is asked, and replaced then.
+      const isDead = error instanceof workerpool.TerminateError;
+      if (isDead && this.#inHand(task.slot).position < 0) return exec();
+      throw error;
+    });
+  }
+
   #takeSlot(): number {
     let slot = 0;
     while (this.#slots.has(slot)) slot += 1;
     this.#slots.add(slot);
-    writeSync(this.#positions, new Int32Array([-1]), 0, 4, 4 * slot);
+    writeSync(this.#positions, new Int32Array([-1, 0]), 0, 8, 8 * slot);
     return slot;
   }
 
-  #inHand(slot: number): number {
-    const position = new Int32Array(1);
-    readSync(this.#positions, position, 0, 4, 4 * slot);
-    return position[0] ?? -1;
+  /** The position of the row that is being judged, and the process that does; the position is -1 before there is one. */
+  #inHand(slot: number): { position: number; pid: number } {
+    const inHand = new Int32Array([-1, 0]);
+    readSync(this.#positions, inHand, 0, 8, 8 * slot);
+    const [position = -1, pid = 0] = inHand;
+    return { position, pid };
   }
 
-  /** Calls `tooLong` when the same row stays in hand for longer than a row may take. */
-  #watch(slot: number, tooLong: () => void): () => void {
+  /** Calls `tooLong` with the process when the same row stays in its hand for longer than a row may take. */
+  #watch(slot: number, tooLong: (pid: number) => void): () => void {
     let last = -1;
     let since = Date.now();
     const timer = setInterval(() => {
-      const current = this.#inHand(slot);
-      if (current !== last) {
-        last = current;
+      const { position, pid } = this.#inHand(slot);
+      if (position !== last) {
+        last = position;
         since = Date.now();
-      } else if (current >= 0 && Date.now() - since >= this.#options.rowTimeoutMs) {
-        tooLong();
+      } else if (position >= 0 && Date.now() - since >= this.#options.rowTimeoutMs) {
+        tooLong(pid);
       }
     }, this.#options.rowTimeoutMs / 10);
     return () => clearInterval(timer);
+  }
+}
+
+/**
+ * Not the library's `cancel`: when the process dies by itself just then, out of memory most likely, the library waits for that for
+ * ever, and judges nothing any more. A process that is gone, however it went, is noticed and replaced.
+ */
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // Gone already.
   }
 }
 

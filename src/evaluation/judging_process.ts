@@ -33,7 +33,7 @@ export interface JudgingTask {
   enoughMs: number;
   /** How long one row may take, in milliseconds, when each is watched. */
   rowTimeoutMs?: number;
-  /** Where in the positions' file to write which row is in hand, so that who is watching knows which one is to blame. */
+  /** Where in the positions' file to write which row is in hand, so that who is watching knows which is to blame, and whom to end. */
   slot: number;
 }
 
@@ -59,7 +59,8 @@ const endedAtMost = 2;
 const [, , evaluatorsFolder, positionsFile] = process.argv;
 const registry = await loadEvaluators(evaluatorsFolder);
 const positions = openSync(positionsFile ?? "", "r+");
-const inHand = new Int32Array(1);
+/** A position, and whose hand it is in. */
+const inHand = new Int32Array([-1, process.pid]);
 
 function judgeRows(task: JudgingTask): Judged {
   const { rows, except, incentives, now, enoughMs, rowTimeoutMs, slot } = task;
@@ -79,7 +80,7 @@ function judgeRows(task: JudgingTask): Judged {
     const incentiveId = incentiveOf[position]!;
     if (except.includes(position) || waits(incentiveId)) continue;
     inHand[0] = position;
-    writeSync(positions, inHand, 0, 4, 4 * slot);
+    writeSync(positions, inHand, 0, 8, 8 * slot);
     try {
       const judgeIt = (): Verdict => judgeRow(catalogue.get(incentiveId), data, moment);
       const { status, progress, explanation } = rowTimeoutMs

@@ -6,7 +6,9 @@ import type { Judging } from "../../src/evaluation/batch.ts";
 import { JudgingPool, judgingDefaults } from "../../src/evaluation/judging_pool.ts";
 import { loadEvaluators } from "../../src/evaluation/registry.ts";
 import { createLogger } from "../../src/logger.ts";
-import { createTestDatabase } from "../test_database.ts";
+import { isAlive } from "../../src/database/directory_lock.ts";
+import type { Verdict } from "../../src/evaluation/evaluator.ts";
+import { createTestDatabase, waitUntil } from "../test_database.ts";
 import type { TestDatabase } from "../test_database.ts";
 
 const evaluatorsFolder = path.join(import.meta.dirname, "bad_evaluators");
@@ -181,4 +183,37 @@ test.each([
     Date.now(),
   );
   expect(judged).toEqual({ verdicts: [], verdictOf: [0], failed: [{ position: 0, error }] });
+});
+
+describe("a judging process that dies by itself", () => {
+  const judgeOne = async (judges: JudgingPool, data: object) => {
+    const { rows } = await database.pool.query("select * from app.incentives where key = 'bad'");
+    const incentives = new Map(rows.map((row) => [row.id as number, row]));
+    const row = { incentiveIds: String(rows[0].id), data: JSON.stringify(data) };
+    return judges.judge(row, incentives, Date.now());
+  };
+
+  // The library asks one that it ends to go by itself, and gives it 50 ms.
+  test.each([90, 115, 130, 145, 160])(
+    "about when it would have been ended (after %i ms, of 100) is replaced",
+    async (afterMs) => {
+      const judges = openJudges(100);
+      await judgeOne(judges, { does: "behaves" });
+      const { failed } = await judgeOne(judges, { does: "dies", afterMs });
+      expect(failed).toEqual([{ position: 0, error: expect.stringMatching(/^EvaluationTookToo/) }]);
+      expect((await judgeOne(judges, { does: "behaves" })).verdictOf).toEqual([1]);
+      await judges.close();
+    },
+  );
+
+  test("while it has nothing to do is replaced before anybody notices", async () => {
+    const judges = openJudges(500);
+    const { verdicts } = await judgeOne(judges, { does: "says who it is" });
+    const { explanation } = JSON.parse(verdicts[0]!.json) as Verdict;
+    const idle = Number(explanation[0]!.message);
+    process.kill(idle, "SIGKILL");
+    await waitUntil("it is gone", async () => !isAlive(idle));
+    expect((await judgeOne(judges, { does: "behaves" })).verdictOf).toEqual([1]);
+    await judges.close();
+  });
 });
