@@ -1,29 +1,20 @@
 /**
- * Whether this process is working off a backlog of due rows: then listeners are told in pages a second apart, because both would
- * work on the same processors and what members won comes first. Shared by the two tasks.
+ * Whether this process is working off a backlog of due rows: then listeners are told a page a second, because both would work on the
+ * same processors and what members won comes first. Shared by the two tasks.
  */
-import { setTimeout as sleep } from "node:timers/promises";
-
 export class Backlog {
-  readonly #underWay = new Set<Promise<unknown>>();
+  #underWay = 0;
+
+  get isUnderWay(): boolean {
+    return this.#underWay > 0;
+  }
 
   async during<T>(work: Promise<T>): Promise<T> {
-    this.#underWay.add(work);
+    this.#underWay += 1;
     try {
       return await work;
     } finally {
-      this.#underWay.delete(work);
+      this.#underWay -= 1;
     }
-  }
-
-  /** Resolves when there is none, and after so many milliseconds in any case. */
-  async isOver(atMostMs: number): Promise<void> {
-    if (this.#underWay.size === 0) return;
-    const enough = new AbortController();
-    await Promise.race([
-      Promise.allSettled(this.#underWay),
-      sleep(atMostMs, undefined, { signal: enough.signal }),
-    ]);
-    enough.abort();
   }
 }

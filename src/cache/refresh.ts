@@ -1,5 +1,5 @@
 /**
- * Takes a new snapshot, fills a cleared one, or clears it: calls the procedures that do so (db: 000013-refresh.sql). Called by
+ * Takes a new snapshot, fills a cleared one, or clears it: calls the procedures that do so (db: 000016-refresh.sql). Called by
  * the commands, by the scheduled task `refresh_cache` and by refresh_on_change.ts. It must never give a connection back to
  * its pool that may still hold the lock of the refresh.
  */
@@ -18,7 +18,7 @@ declare global {
 
 /**
  * `taken`: done. `left`: another refresh is running, and it was left to that. `cleared`: what `clear` did, and why `refresh`
- * did nothing. `stopped`: told to stop midway; the snapshot is the one from before, or of no harm where views are newer.
+ * took away the marks and nothing else. `stopped`: told to stop midway; the snapshot is the one from before, or of no harm where views are newer.
  */
 export type Outcome = "taken" | "left" | "cleared" | "stopped";
 

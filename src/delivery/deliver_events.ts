@@ -23,8 +23,8 @@ export interface EventDeliveryOptions extends DeliveryOptions {
   /** Aborted when this process is stopping: the run ends after the page in hand. */
   stopping: AbortSignal;
   backlog: Backlog;
-  /** How long a backlog of due rows is waited for before each page, in milliseconds. */
-  backlogAtMostMs: number;
+  /** How long at least between two pages of a listener while a backlog of due rows is worked off, in milliseconds. */
+  pauseInBacklogMs: number;
   /** How long to let events gather after a page, in milliseconds: pages of a few events cost more each. */
   gatherMs: number;
   /** How long a run may go on while events keep coming, in milliseconds: others wait for their turn. */
@@ -40,25 +40,29 @@ export const deliveryDefaults = {
   atOnce: 10,
   timeoutMs: 30_000,
   beginForMs: 10_000,
-  backlogAtMostMs: 1000,
+  pauseInBacklogMs: 1000,
   gatherMs: 50,
   runAtMostMs: 1000,
   waitAtMostMs: 1000,
 } as const;
 
 export function deliverEvents(options: EventDeliveryOptions): Task<"deliver_events"> {
-  const { pool, turns } = options;
+  const { pool, turns, backlog, pauseInBacklogMs } = options;
+  const lastTold = new Map<string, number>();
+  const isToWait = (listener: string): boolean =>
+    backlog.isUnderWay && Date.now() - (lastTold.get(listener) ?? 0) < pauseInBacklogMs;
   return async (payload) => {
     const listener = checkPayload(payload);
     const ring = async (after: string): Promise<void> => {
       await pool.query("select app.ring_for_deliveries(array[$1], $2)", [listener, after]);
     };
-    if (!turns.take(listener)) return ring("1 second");
+    if (isToWait(listener) || !turns.take(listener)) return ring("1 second");
     let again: string | undefined;
     try {
       again = await deliverWhatThereIs(options, listener);
       if (again !== undefined) await ring(again);
     } finally {
+      lastTold.set(listener, Date.now());
       turns.giveBack(listener, again === waitForSlow);
     }
   };
@@ -69,14 +73,14 @@ async function deliverWhatThereIs(
   options: EventDeliveryOptions,
   listener: string,
 ): Promise<string | undefined> {
-  const { pool, stopping, backlog, backlogAtMostMs, gatherMs, runAtMostMs } = options;
+  const { pool, stopping, backlog, gatherMs, runAtMostMs } = options;
   const deadline = Date.now() + runAtMostMs;
   let isLastLook = false;
   for (;;) {
-    await backlog.isOver(backlogAtMostMs);
     const page = await deliverPage(options, listener);
     if (page === "left") return waitForSlow;
     if (page === "told" && (stopping.aborted || Date.now() > deadline)) return "0";
+    if (page === "told" && backlog.isUnderWay) return "1 second";
     if (page === "none" && isLastLook) return undefined;
     if (page === "none") {
       if (!(await waitForWriters(pool, "app.undelivered_events", options))) return "1 second";

@@ -115,8 +115,10 @@ export async function evaluateBatch(
     () => claimAndJudge(waitMs),
     ({ verdicts }) => apply(client, verdicts),
   ).catch((error: unknown) => {
-    // The server refused something: claim again, and find out what. A broken connection is not its refusal.
-    if (!(error instanceof DatabaseError) || error.severity !== "ERROR") throw error;
+    // The server refused something: claim again, and find out what. A broken connection is not its refusal, and a function that is
+    // not there, of another version, or a missing right is no row's fault.
+    const isRefusal = error instanceof DatabaseError && error.severity === "ERROR";
+    if (!isRefusal || error.code?.startsWith("42")) throw error;
     return inTransaction(client, async () => {
       const judged = await claimAndJudge(0);
       const applied = await applyIsolating(client, judged.verdicts, judging.logger);

@@ -363,6 +363,24 @@ describe("by the clock", () => {
   });
 });
 
+test("members are counted, not their marks, and since when by the oldest", async () => {
+  await pool.query("select app.mark_stale(array_fill('alice'::text, array[12000]))");
+  await pool.query("select app.mark_stale(array['bob', 'carol'])");
+  await pool.query(
+    "update cache.stale_users set changed_at = now() - interval '1 hour' where ctid = (select max(ctid) from cache.stale_users)",
+  );
+  const { rows } = await pool.query<{ members: number; since: Date }>(
+    "select live_members as members, live_since as since from api.cache_statuses",
+  );
+  expect(rows[0]!.members).toBe(3);
+  expect(Date.now() - rows[0]!.since.getTime()).toBeGreaterThan(3_590_000);
+  await pool.query(
+    "select app.mark_stale(array(select 'm' || n from generate_series(1, 10100) as n))",
+  );
+  const more = await pool.query("select live_members as members from api.cache_statuses");
+  expect(more.rows).toEqual([{ members: 10_000 }]);
+});
+
 test("who is served live is counted once, since their first change, and everybody's progress is there to see", async () => {
   await complete("alice", "bob");
   await pool.query(

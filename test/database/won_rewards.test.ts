@@ -67,6 +67,49 @@ test("a deletion waits for a reward by hand, and is then refused", async () => {
   await expect(erased).rejects.toMatchObject({ code: "IN001" });
 });
 
+test.each([
+  { what: "of which there is none", numbers: "{2}" },
+  { what: "that is not named", numbers: "{null}" },
+  { what: "that is missing", numbers: "{}" },
+])("a row with a verdict $what is refused, and nothing is paid", async ({ numbers }) => {
+  const { rows } = await database.pool.query<{ id: string }>(
+    "insert into app.user_incentives (user_id, incentive_id, data) select $1, id, '{}' from app.incentives limit 1 returning id",
+    [`verdict ${numbers}`],
+  );
+  await expect(
+    database.pool.query(
+      `select app.apply_verdicts(array[$1::bigint], $2, '[{"status": "completed", "progress": 1, "explanation": []}]')`,
+      [rows[0]!.id, numbers],
+    ),
+  ).rejects.toMatchObject({ code: "23502" });
+  const { rows: won } = await database.pool.query(
+    `select evaluation_due as due, (select count(*)::int from app.user_rewards where user_incentive_id = ui.id) as rewards
+    from app.user_incentives as ui where id = $1`,
+    [rows[0]!.id],
+  );
+  expect(won).toEqual([{ due: true, rewards: 0 }]);
+});
+
+test("verdicts in columns, as the version before wrote them, are written all the same", async () => {
+  await database.pool.query(
+    "insert into app.user_incentives (user_id, incentive_id, data) select 'older ' || id, id, '{}' from app.incentives",
+  );
+  await database.pool.query(
+    `select app.apply_verdicts(
+      array(select id from app.user_incentives where user_id like 'older %' order by id),
+      '{completed,in_progress}', '{1,0.5}', array['[]', '[{"met": false}]']::jsonb[], '{2,1}'
+    )`,
+  );
+  const { rows } = await database.pool.query(
+    `select status, progress, explanation, (select count(*)::int from app.user_rewards where user_incentive_id = ui.id) as rewards
+    from app.user_incentives as ui where user_id like 'older %' order by id`,
+  );
+  expect(rows).toEqual([
+    { status: "in_progress", progress: 0.5, explanation: [{ met: false }], rewards: 0 },
+    { status: "completed", progress: 1, explanation: [], rewards: 1 },
+  ]);
+});
+
 async function waitUntilSomebodyWaits(): Promise<void> {
   for (;;) {
     const { rowCount } = await database.pool.query(

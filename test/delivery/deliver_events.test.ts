@@ -124,21 +124,27 @@ test("a listener is told of each event once, with what was won, page by page, an
   expect(await takeJobs()).toEqual([]);
 });
 
-test("a listener is told after a backlog of due rows, or after a while when that goes on", async () => {
+test("while a backlog of due rows is worked off, a listener is told a page now and then", async () => {
   const backlog = Promise.withResolvers<void>();
-  void options.backlog.during(backlog.promise);
-  await complete(database.pool, "patient");
-  const told = run();
-  await sleep(200);
-  expect(heard).toEqual([]);
-  backlog.resolve();
-  await told;
-  expect(heard.map(({ userId }) => userId)).toEqual(["patient 1"]);
+  const ended = options.backlog.during(backlog.promise);
+  const paused = deliverEvents({ ...options, pauseInBacklogMs: 200 });
+  const told = () => Promise.resolve(paused({ listener: name }, undefined as never));
+  await complete(database.pool, "page", 4000);
+  await told();
+  expect(heard.length).toBe(3000);
+  await told();
+  expect(heard.length).toBe(3000);
+  // Whoever was put off has a job that looks again.
+  expect((await takeJobs()).map(({ task }) => task)).toContain("deliver_events");
+  await sleep(250);
+  await told();
+  expect(heard.length).toBe(4000);
 
-  void options.backlog.during(new Promise(() => {}));
-  await complete(database.pool, "not for ever");
-  await run({ backlogAtMostMs: 50 });
-  expect(heard.map(({ userId }) => userId)).toEqual(["patient 1", "not for ever 1"]);
+  await complete(database.pool, "when it is over");
+  backlog.resolve();
+  await ended;
+  await told();
+  expect(heard.length).toBe(4001);
 });
 
 test("only the events of a page are looked at, also by a connection that first looked when there were none", async () => {

@@ -1,12 +1,12 @@
 --! Previous: sha1:e3c6e5267d0fff279e5ec55675f2aa6f2532d66a
---! Hash: sha1:b563372190635bb919da83eabd6844fb84e85d0d
+--! Hash: sha1:0cd57803023f8b983079b89fa84b973e65bd829d
 --! Message: marks are only added
 
 -- A mark is only ever added. One row a member meant to look for theirs first, to keep an order, and to write a speculative row: a
--- mark cost a verdict twice what it does now, and two batches with members in common waited for one another. Now a member has as many
--- marks as they were changed by transactions since the snapshot, and a refresh takes away those it saw.
+-- mark cost a verdict twice what it does now, and two batches with members in common waited for one another. Now a member has a mark
+-- for each change since the snapshot, and a refresh takes away those it saw.
 
--- Anybody may ask this, so it looks at some thousand marks at the most (000015).
+-- Anybody may ask this, so it looks at some thousand marks at the most (000015): at each member's oldest.
 create or replace view api.cache_statuses with (security_barrier) as
 select last.taken_at,
   (extract(epoch from last.took) * 1000)::double precision as took_ms,
@@ -22,12 +22,30 @@ left join lateral (
   limit 1
 ) as last on true
 cross join lateral (
+  with recursive marked as (
+    (
+      select user_id, changed_at
+      from cache.stale_users
+      where user_id > ''
+      order by user_id, changed_at
+      limit 1
+    )
+    union all
+    select next.user_id, next.changed_at
+    from marked
+    cross join lateral (
+      select user_id, changed_at
+      from cache.stale_users
+      where user_id > marked.user_id
+      order by user_id, changed_at
+      limit 1
+    ) as next
+  )
   select least(count(distinct user_id), 10000)::integer as members, min(since) as since
   from (
     (
       select user_id, changed_at as since
-      from cache.stale_users
-      where user_id <> ''
+      from marked
       limit 10000
     )
     union all
@@ -44,10 +62,10 @@ cross join lateral (
 alter table cache.stale_users
   drop constraint stale_users_pkey,
   drop column live_since;
--- By member: who reads asks for their own.
-create index stale_users_by_user on cache.stale_users (user_id);
+-- By member: who reads asks for their own. With the time: whoever counts members goes from one's oldest mark to the next's.
+create index stale_users_by_user on cache.stale_users (user_id, changed_at);
 comment on table cache.stale_users is
-  'Members whose rows changed after the snapshot was taken, with a mark for each transaction that changed them; they are served live.';
+  'Members whose rows changed after the snapshot was taken, with a mark for each change; they are served live.';
 comment on column cache.stale_users.changed_in is 'The transaction that changed them; a refresh that saw it may delete the mark.';
 comment on column cache.stale_users.changed_at is 'When it did.';
 

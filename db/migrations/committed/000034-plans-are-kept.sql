@@ -1,5 +1,5 @@
---! Previous: sha1:b563372190635bb919da83eabd6844fb84e85d0d
---! Hash: sha1:5ed190a21a39be2acbeb9a4b378763d7bdc663ae
+--! Previous: sha1:0cd57803023f8b983079b89fa84b973e65bd829d
+--! Hash: sha1:2f8679d548a465325b7077a954c973c5c75d156b
 --! Message: plans are kept
 
 -- Stages 3 to 8: a batch is not planned any more. Its statements were planned anew for each batch of more than ten rows, because a
@@ -9,6 +9,9 @@
 --   what is wanted is named as `id = any (ids)`, and with all other scans off that is looked up in the index that serves it
 --   (a bitmap scan needs a condition on its index; a plain one may read all of the index);
 --   everything else is a hash join, whose effort is that of its rows, whatever their number.
+--
+-- Before PostgreSQL 18 a scan that is off counts as so costly that JIT would compile the statement, which takes longer than all
+-- the rest: so that is off too.
 
 alter table app.undelivered_events
   -- Ids compress badly, and trying took a twentieth of a batch.
@@ -38,6 +41,8 @@ create function app.record_completions(ids bigint[], user_ids text[], incentive_
   language plpgsql volatile
   set search_path = ''
   set plan_cache_mode = force_generic_plan
+  -- Before PostgreSQL 18 what is switched off seems so costly that a plan is worth compiling, which takes longer than all the rest.
+  set jit = off
   set enable_seqscan = off
   set enable_indexscan = off
   set enable_indexonlyscan = off
@@ -93,11 +98,11 @@ begin
 end
 $$;
 
-drop function app.apply_verdicts(bigint[], text[], double precision[], jsonb[], integer[]);
 create function app.apply_verdicts(ids bigint[], verdict_of integer[], verdicts jsonb) returns integer
   language plpgsql volatile
   set search_path = ''
   set plan_cache_mode = force_generic_plan
+  set jit = off
   set enable_seqscan = off
   set enable_indexscan = off
   set enable_indexonlyscan = off
@@ -118,7 +123,8 @@ begin
       completed_at = case when verdict.status = 'completed' then now() end,
       updated_at = now()
     from unnest(ids, verdict_of) as has (id, number)
-    join rows from (
+    -- A row without a verdict is an error (a status that is null), never passed over.
+    left join rows from (
       jsonb_to_recordset(verdicts) as (status text, progress double precision, explanation jsonb)
     ) with ordinality as verdict (status, progress, explanation, number) using (number)
     where ui.id = any (ids)
@@ -141,6 +147,7 @@ begin
       set evaluation_due = false
       where id = any (ids)
       and evaluation_due
+      and status = 'completed'
       returning id, user_id, incentive_id
     )
     select judged.user_ids || array_agg(user_id) as user_ids,
@@ -164,11 +171,36 @@ $$;
 comment on function app.apply_verdicts(bigint[], integer[], jsonb) is
   'Writes the verdicts on rows that the caller has claimed (locked) in this same transaction: for each row the verdict whose number verdict_of says, from 1, of an array of {"status", "progress", "explanation"}. Returns how many were written.';
 
+-- For a worker of the version before, which may run on for a while beside this schema: it would take each row for a bad one.
+create or replace function app.apply_verdicts(
+  ids bigint[],
+  statuses text[],
+  progresses double precision[],
+  explanations jsonb[],
+  verdict_of integer[] default null
+) returns integer
+  language sql volatile set search_path = '' as $$
+  select app.apply_verdicts(
+    ids,
+    coalesce(verdict_of, array(select generate_series(1, cardinality(ids)))),
+    (
+      select jsonb_agg(
+        jsonb_build_object('status', status, 'progress', progress, 'explanation', explanation) order by number
+      )
+      from unnest(statuses, progresses, explanations) with ordinality
+        as verdict (status, progress, explanation, number)
+    )
+  )
+$$;
+comment on function app.apply_verdicts(bigint[], text[], double precision[], jsonb[], integer[]) is
+  'The same in columns, for workers of the version before.';
+
 create or replace function app.read_completions(event_ids bigint[]) returns json
   language plpgsql stable
   set search_path = ''
   set plan_cache_mode = force_generic_plan
   set max_parallel_workers_per_gather = 0
+  set jit = off
   set enable_seqscan = off
   set enable_indexscan = off
   set enable_indexonlyscan = off
