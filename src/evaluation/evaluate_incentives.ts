@@ -60,7 +60,7 @@ export const evaluationDefaults = {
   lookAgainAtIds: 250,
   lookBelowEveryMs: 250,
   lookBelowInBacklogEveryMs: 2000,
-  gatherMsPerRow: 0.15,
+  gatherMsPerRow: 0.18,
   gatherAtMostMs: 150,
   lingerMs: 100,
   awakeAtMostMs: 10_000,
