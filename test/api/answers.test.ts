@@ -325,7 +325,8 @@ test("the same question, asked by many at once, is asked of the database once", 
   await blocker.connect();
   const waiting = async () => {
     const { rows } = await one.database.pool.query<{ count: number }>(
-      "select count(*)::int from pg_locks where relation = 'cache.stale_users'::regclass and not granted",
+      `select count(*)::int from pg_locks where relation = 'cache.stale_users'::regclass and not granted
+      and database = (select oid from pg_database where datname = current_database())`,
     );
     return rows[0]?.count;
   };

@@ -41,6 +41,7 @@ export async function holdRefresh(
     const { rows } = await pool.query<{ pid: number }>(
       `select pid from pg_locks
       where relation = 'cache.${view}'::regclass
+      and database = (select oid from pg_database where datname = current_database())
       and not granted`,
     );
     pid = rows[0]?.pid ?? 0;

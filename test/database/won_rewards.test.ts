@@ -113,7 +113,8 @@ test("verdicts in columns, as the version before wrote them, are written all the
 async function waitUntilSomebodyWaits(): Promise<void> {
   for (;;) {
     const { rowCount } = await database.pool.query(
-      "select from pg_locks where not granted limit 1",
+      `select from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock' limit 1`,
     );
     if (rowCount) return;
   }
