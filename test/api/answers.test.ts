@@ -55,6 +55,11 @@ describe("a member who reads twice", () => {
     await record(one, "alice");
     await waitUntilJudged("alice");
     const { body } = await one.ask("/user/incentives", { user: "alice" });
+    // What was kept goes once more when the process hears of the verdict, which may be after it is there to read.
+    await waitUntil("what is asked again is kept", async () => {
+      const { headers } = await one.ask("/user/incentives", { user: "alice" });
+      return headers.get("x-cache") === "hit";
+    });
     for (const path of [
       "/user/incentives",
       "/user/rewards",
