@@ -43,6 +43,13 @@ function openJudges(rowTimeoutMs: number): JudgingPool {
   return new JudgingPool({ ...judgingDefaults, evaluatorsFolder, rowTimeoutMs, memoryMb: 64 });
 }
 
+async function judgeOne(judges: JudgingPool, data: object) {
+  const { rows } = await database.pool.query("select * from app.incentives where key = 'bad'");
+  const incentives = new Map(rows.map((row) => [row.id as number, row]));
+  const row = { incentiveIds: String(rows[0].id), data: JSON.stringify(data) };
+  return judges.judge(row, incentives, Date.now());
+}
+
 /** The bad row stands in the middle. Returns its id. */
 async function record(does: string): Promise<string> {
   const { rows } = await database.pool.query<{ id: string; bad: boolean }>(
@@ -173,26 +180,12 @@ test.each([
   ["never returns", "EvaluationTookTooLong"],
   ["allocates without end", "EvaluationTookTooMuchMemory"],
 ])("the pool says of a row whose evaluator %s that it is %s", async (does, error) => {
-  const { rows } = await database.pool.query("select * from app.incentives where key = 'bad'");
-  const incentives = new Map(rows.map((row) => [row.id as number, row]));
-  const data = JSON.stringify({ does });
   const judges = error === "EvaluationTookTooMuchMemory" ? unhurried : judging.judges;
-  const judged = await judges.judge(
-    { incentiveIds: String(rows[0].id), data },
-    incentives,
-    Date.now(),
-  );
+  const judged = await judgeOne(judges, { does });
   expect(judged).toEqual({ verdicts: [], verdictOf: [0], failed: [{ position: 0, error }] });
 });
 
 describe("a judging process that dies by itself", () => {
-  const judgeOne = async (judges: JudgingPool, data: object) => {
-    const { rows } = await database.pool.query("select * from app.incentives where key = 'bad'");
-    const incentives = new Map(rows.map((row) => [row.id as number, row]));
-    const row = { incentiveIds: String(rows[0].id), data: JSON.stringify(data) };
-    return judges.judge(row, incentives, Date.now());
-  };
-
   // The library asks one that it ends to go by itself, and gives it 50 ms.
   test.each([90, 115, 130, 145, 160])(
     "about when it would have been ended (after %i ms, of 100) is replaced",

@@ -57,7 +57,6 @@ test("only the rows of a batch are looked at, also by a connection that first ju
     await record(client, "first ", 10);
     expect(await evaluateBatch(client, options, wanted)).toMatchObject({ claimed: 10 });
     // Many that are judged already, with their events and rewards.
-    await client.query("select set_config('incentives.applying_verdicts', 'off', false)");
     await record(client, "judged ", 5000);
     await client.query(
       "update app.user_incentives set status = 'completed', evaluation_due = false",
